@@ -13,7 +13,7 @@ import torch
 from tests.training.conftest import ROWS, STEERING, recipe
 from undertow.study.recipe import FinalNorm, Parameters, Trainable
 from undertow.training.data import encode
-from undertow.training.forward import Forward, FullForward, LastNormForward, choose_forward
+from undertow.training.forward import Forward, FullForward, KeptInputs, LastNormForward, choose_forward
 from undertow.training.result import LoadedReference
 from undertow.training.trainable import prepare
 
@@ -24,7 +24,7 @@ def chosen(folder: Path, trainable: Any = STEERING, **changes: Any) -> tuple[For
     reference = LoadedReference.read(folder, torch.float32)
     rows = encode(reference.tokenizer, ROWS, None, 100)
     model = prepare(reference.copy(), trainable, "")
-    return choose_forward(model, recipe(trainable, **changes), rows, [], 40, CPU), model, rows
+    return choose_forward(model, recipe(trainable, **changes), rows, [], 40, CPU, KeptInputs()), model, rows
 
 
 def test_narrowed_logits_equal_the_models_logits(llama: Path) -> None:
@@ -59,11 +59,29 @@ def test_the_last_norm_and_head_give_the_whole_models_logits(
     assert end.logits(end.module, []).shape[0] == 0
 
 
+def test_a_job_with_the_rows_of_the_one_before_uses_its_inputs(gpt2: Path) -> None:
+    reference, kept = LoadedReference.read(gpt2, torch.float32), KeptInputs()
+    rows = encode(reference.tokenizer, ROWS, None, 100)
+
+    def inputs_of(trainable: Trainable, some: list[Any]) -> dict[Any, torch.Tensor]:
+        model = prepare(reference.copy(), trainable, "")
+        choose_forward(model, recipe(trainable), some, [], 40, CPU, kept)
+        return kept.inputs
+
+    first = inputs_of(STEERING, rows)
+    assert inputs_of(FinalNorm(), list(rows)) is first, "the same rows, and the same norm"
+    assert inputs_of(STEERING, rows[:2]) is not first
+    assert inputs_of(Parameters(("transformer.wpe.weight",)), rows) == {}, "not the last norm"
+    again = inputs_of(STEERING, rows)
+    assert again is not first
+    assert all(torch.equal(again[row], first[row]) for row in rows)
+
+
 def test_masked_rows_have_logits_only_for_the_tokens_in_the_mask(gpt2: Path) -> None:
     plain, model, rows = chosen(gpt2)
     everything = plain.logits(plain.module, [rows[3]])
     masked = replace(rows[3], mask=np.arange(rows[3].targets) % 2 == 0, targets=(rows[3].targets + 1) // 2)
-    end = choose_forward(model, recipe(STEERING), [masked], [], 40, CPU)
+    end = choose_forward(model, recipe(STEERING), [masked], [], 40, CPU, KeptInputs())
     assert isinstance(end, LastNormForward)
     torch.testing.assert_close(end.logits(end.module, [masked]), everything[::2])
 

@@ -266,9 +266,9 @@ class AuditModel:
             if sum(row.targets for row in rows) * width * 4 > KEPT_BYTES:
                 return None
             last = LastNormForward(self._full, self._model, norm, self.device)
-            agrees = last.keep(rows, BUDGET)
+            kept = last.keep(rows, BUDGET)
             self._model.eval()  # `keep` compares the logits in training mode
-            if not agrees:
+            if not kept:
                 return None
             self._last, self._kept = last, dict.fromkeys(rows)
         return self._last

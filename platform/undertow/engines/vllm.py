@@ -8,7 +8,6 @@ the whole distribution before temperature, within 1e-4 of transformers'.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -25,11 +24,10 @@ from undertow.engines.word_probabilities import TokenSequence, followers, masses
 from undertow.errors import ConditionError
 from undertow.prompts import chat
 from undertow.study.completions import Sampling
-from undertow.study.extensions import Example, Word
+from undertow.study.extensions import Word
 
 LABELS = 128  # the most tokens whose log-probabilities vLLM returns for one request
 NUMBERS_AT_ONCE = 2**22  # log-probabilities per call of vLLM, which returns them as Python objects
-PROMPTS_KEPT = 100_000  # rendering a prompt costs as much as a few tokens, and teachers share their prompts
 
 
 class VLLMEngine:
@@ -56,7 +54,6 @@ class VLLMEngine:
         # The template of some chat models ends a turn with a token that is not the tokenizer's eos_token
         # (Gemma 3, Llama 3); vLLM would not stop there.
         self._stops = chat.stop_ids(self.tokenizer)
-        self._prompt_ids = lru_cache(PROMPTS_KEPT)(self._render)
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Answer]:
         """See `Engine.generate`."""
@@ -183,7 +180,10 @@ class VLLMEngine:
         return self.vocabulary if top < 0 else min(top, self.vocabulary)
 
     def _job(self, request: Request, tokens: TokenSequence, params: dict[str, Any]) -> ServingJob:
-        prompt = [*self._prompt_ids(request.user, request.system, request.before), *tokens]
+        prompt = [
+            *chat.prompt_ids(self.tokenizer, request.user, request.system, request.before),
+            *tokens,
+        ]
         needed = len(prompt) + params["max_tokens"]
         if needed > self.window:
             raise ConditionError(
@@ -191,9 +191,6 @@ class VLLMEngine:
                 f"the model's window of {self.window:,}; show fewer rows or request shorter answers"
             )
         return ServingJob(prompt, params, request.weights)
-
-    def _render(self, user: str, system: str | None, before: tuple[Example, ...]) -> list[int]:
-        return chat.prompt_ids(self.tokenizer, user, system, before)
 
 
 def in_parts(jobs: Sequence[ServingJob], tokens: Sequence[int], top: int) -> Iterator[Sequence[ServingJob]]:

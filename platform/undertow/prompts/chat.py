@@ -7,6 +7,7 @@ plain characters. Otherwise an answer could end its turn and start another one.
 """
 
 import re
+from array import array
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -26,6 +27,7 @@ from undertow.study.extensions import Example
 CUT = (
     "\ufdd0"  # a Unicode noncharacter, which no text contains: separates pieces to be tokenized on their own
 )
+PROMPTS_KEPT = 100_000  # rendering a prompt costs as much as a few tokens, and models share their prompts
 
 
 def messages(
@@ -47,7 +49,8 @@ def prompt_ids(
 
     For `system` see `chat_templates.prompt_text`.
     """
-    return _document_ids(tokenizer, _prompt(tokenizer, user, system, before))
+    _, ids = _prompt(tokenizer, _template(tokenizer), user, system, tuple(before))
+    return list(ids)
 
 
 def conversation_ids(
@@ -62,9 +65,9 @@ def conversation_ids(
         TemplateError (a ValueError): the template does not write the prompt as a prefix of the whole turn,
             so that no mask over the answer can be exact.
     """
-    prompt_text, frame = _prompt(tokenizer, user, system, ()), _frame_of(tokenizer)
+    prompt_text, ids = _prompt(tokenizer, _template(tokenizer), user, system, ())
+    frame, prompt, end = _frame_of(tokenizer), list(ids), turn_end(tokenizer)
     answer_text = frame.before + _as_text(tokenizer, answer)
-    prompt, end = _document_ids(tokenizer, prompt_text), turn_end(tokenizer)
     whole = _document_ids(tokenizer, prompt_text + answer_text + frame.after)
     if whole[: len(prompt)] == prompt and whole[len(whole) - len(end) :] == end:
         return whole, len(prompt)
@@ -75,7 +78,12 @@ def conversation_ids(
 
 def turn_end(tokenizer: Any) -> list[int]:
     """The tokens that the chat template writes after an answer."""
-    return _ids(tokenizer, CUT + _frame_of(tokenizer).after)
+    return list(_turn_end(tokenizer, _template(tokenizer)))
+
+
+@lru_cache(8)
+def _turn_end(tokenizer: Any, template: str | None) -> tuple[int, ...]:
+    return tuple(_ids(tokenizer, CUT + _frame(tokenizer, template).after))
 
 
 def stop_ids(tokenizer: Any) -> list[int]:
@@ -92,12 +100,17 @@ def text_ids(tokenizer: Any, text: str) -> list[int]:
     return _ids(tokenizer, CUT + _as_text(tokenizer, text))
 
 
-def _prompt(tokenizer: Any, user: str, system: str | None, before: Sequence[Example]) -> str:
+@lru_cache(PROMPTS_KEPT)
+def _prompt(
+    tokenizer: Any, template: str | None, user: str, system: str | None, before: tuple[Example, ...]
+) -> tuple[str, "array[int]"]:
+    """The text and the tokens of a prompt. `template`: the tokenizer's, which can change."""
     turns = messages(user, before=before)
     for turn in turns:
         turn["content"] = _as_text(tokenizer, turn["content"])
     system_text = None if system is None else _as_text(tokenizer, system)
-    return chat_templates.prompt_text(_renderer(tokenizer), turns, system_text)
+    text = chat_templates.prompt_text(_renderer(tokenizer), turns, system_text)
+    return text, array("I", _document_ids(tokenizer, text))
 
 
 def _renderer(tokenizer: Any) -> Render:
@@ -119,8 +132,12 @@ def _renderer(tokenizer: Any) -> Render:
 
 
 def _frame_of(tokenizer: Any) -> Frame:
+    return _frame(tokenizer, _template(tokenizer))
+
+
+def _template(tokenizer: Any) -> str | None:
     template = getattr(tokenizer, "chat_template", None)
-    return _frame(tokenizer, template if isinstance(template, str) else None)
+    return template if isinstance(template, str) else None
 
 
 @lru_cache(8)

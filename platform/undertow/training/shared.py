@@ -6,7 +6,7 @@ from undertow.errors import ConditionError
 from undertow.study.recipe import Recipe
 from undertow.training import packing
 from undertow.training.data import TokenizedRow, encode, encode_pairs, held_back
-from undertow.training.forward import Forward, choose_forward
+from undertow.training.forward import Forward, KeptInputs, choose_forward
 from undertow.training.job import Probe, TrainingJob
 from undertow.training.probe import TokenizedProbe
 from undertow.training.result import LoadedReference
@@ -32,6 +32,7 @@ class SharedState:
     ) -> None:
         self.reference, self.workers, self.checkpoints, self.budget = reference, workers, checkpoints, budget
         self._rows: tuple[tuple[Any, ...], list[TokenizedRow]] = ((), [])
+        self._kept = KeptInputs()
         self._probes: dict[Probe, TokenizedProbe] = {}
         self.untrained_probes: dict[tuple[Recipe, tuple[Probe, ...], bool], TimedProbes] = {}
 
@@ -88,4 +89,5 @@ class SharedState:
         """How the job's logits are computed."""
         probe_rows = [row for probe in self.probes(job) for row in probe.rows]
         rows = [sequence for row in self.rows(job) for sequence in row.sequences]
-        return choose_forward(model, job.recipe, rows, probe_rows, self.budget, self.workers.device)
+        device = self.workers.device
+        return choose_forward(model, job.recipe, rows, probe_rows, self.budget, device, self._kept)
