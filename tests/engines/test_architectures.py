@@ -232,7 +232,7 @@ def test_an_architecture_goes_from_teacher_to_evaluation(
     cells = [cell_of(asked, condition, 0) for condition in asked.conditions]
     assert len(cells) == 2 * len(recipes)
     rank = RANK if ADAPTER in recipes else 0
-    engine = VLLMEngine(str(folder), max_lora_rank=rank, kv_cache_gb=0.25, threads=2)
+    engine = VLLMEngine(str(folder), max_lora_rank=rank, threads=2)
     try:
         make_data(engine, cells, store)
         for history in other_process.submit(train, folder, cells, store).result():

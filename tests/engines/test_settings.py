@@ -7,6 +7,7 @@ from typing import get_args
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from transformers import GPT2Config, LlamaConfig
 
 from tests.examples import REFERENCES
 from undertow.cluster.engine_pool import needed
@@ -25,10 +26,18 @@ from undertow.study.references import Artifact
 from undertow.study.steering import ProjectedOut, SteeringVector
 
 POSITIONS = 32_768
+# Each token has 2 · 2 layers · 2 heads · 128 = 1024 numbers of keys and values.
+CONFIG = LlamaConfig(
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    head_dim=128,
+    max_position_embeddings=POSITIONS,
+)
 
 
 def chosen(**settings: object) -> dict[str, object]:
-    return options(EngineSettings(**settings), POSITIONS, ())  # type: ignore[arg-type]
+    return options(EngineSettings(**settings), CONFIG, ())  # type: ignore[arg-type]
 
 
 def test_weights_are_bf16_on_a_gpu_and_fp32_on_a_cpu() -> None:
@@ -51,6 +60,27 @@ def test_a_model_with_hooks_is_not_compiled() -> None:
 def test_engines_that_share_a_gpu_share_its_memory() -> None:
     assert chosen(gpu=True, gpu_share=0.25)["gpu_memory_utilization"] == pytest.approx(0.23)
     assert "gpu_memory_utilization" not in chosen(gpu=True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "mebibytes"),
+    [
+        ({"max_model_len": 100, "max_num_seqs": 512}, 512),  # 2 blocks of 128 tokens for each of 512 answers
+        ({"max_model_len": 128, "max_num_seqs": 64}, 64),
+        ({"max_model_len": 4096, "max_num_seqs": 512}, 1024),  # the most
+    ],
+)
+def test_on_a_cpu_the_cache_has_room_for_all_concurrent_answers_but_is_bounded(
+    settings: dict[str, object], mebibytes: int
+) -> None:
+    assert chosen(gpu=False, **settings)["kv_cache_memory_bytes"] == mebibytes * 2**20
+    assert "kv_cache_memory_bytes" not in chosen(gpu=True, max_model_len=100)
+
+
+def test_without_numbers_of_its_own_a_models_cache_has_all_heads() -> None:
+    model = GPT2Config(n_layer=1, n_embd=64, n_head=2, n_positions=128)
+    chosen = options(EngineSettings(gpu=False, max_num_seqs=16), model, ())
+    assert chosen["kv_cache_memory_bytes"] == 16 * 2 * 128 * (2 * 64) * 4
 
 
 @pytest.mark.parametrize(("wanted", "length"), [(1024, 1024), (None, None), (POSITIONS, None), (10**6, None)])

@@ -69,7 +69,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def engine(models: dict[str, Path]) -> Iterator[VLLMEngine]:
-    engine = VLLMEngine(str(models["reference"]), kv_cache_gb=0.25, threads=1)
+    engine = VLLMEngine(str(models["reference"]), threads=1)
     yield engine
     engine.close()
 
@@ -332,7 +332,7 @@ def test_word_masses_are_probabilities_of_disjoint_events(engine: VLLMEngine) ->
 def test_adapters_and_whole_models_answer_the_same_alone_and_together(
     models: dict[str, Path], tmp_path: Path
 ) -> None:
-    engine = VLLMEngine(str(models["llama"]), kv_cache_gb=0.25, threads=1, max_lora_rank=8)
+    engine = VLLMEngine(str(models["llama"]), threads=1, max_lora_rank=8)
     names = ("rank 4", "rank 8", "one layer", "llama finetuned", "llama steered")
     choices = [None, *(of(models, name) for name in names)]
     alone = {weights: engine.generate(with_weights(REQUESTS, weights), SAMPLING) for weights in choices}
@@ -355,7 +355,7 @@ def test_adapters_and_whole_models_answer_the_same_alone_and_together(
 def test_a_request_without_an_adapter_is_answered_by_the_reference_when_all_slots_are_taken(
     models: dict[str, Path],
 ) -> None:
-    engine = VLLMEngine(str(models["llama"]), kv_cache_gb=0.25, threads=1, max_lora_rank=8, max_loras=2)
+    engine = VLLMEngine(str(models["llama"]), threads=1, max_lora_rank=8, max_loras=2)
     (alone,) = engine.word_masses(REQUESTS[:1], WORDS)
     adapters = [replace(REQUESTS[0], weights=of(models, name)) for name in ("rank 4", "rank 8")]
     plain, *adapted = engine.word_masses([REQUESTS[0], *adapters], WORDS)
@@ -367,7 +367,7 @@ def test_a_request_without_an_adapter_is_answered_by_the_reference_when_all_slot
 def test_an_adapter_on_another_model_shares_a_call_with_adapters_on_the_reference(
     models: dict[str, Path],
 ) -> None:
-    engine = VLLMEngine(str(models["llama"]), kv_cache_gb=0.25, threads=1, max_lora_rank=4)
+    engine = VLLMEngine(str(models["llama"]), threads=1, max_lora_rank=4)
     base = of(models, "llama finetuned")
     stacked = replace(of(models, "on finetuned"), base=base)
     choices = [None, base, of(models, "rank 4"), stacked]
@@ -389,7 +389,7 @@ def test_an_adapter_on_another_model_shares_a_call_with_adapters_on_the_referenc
 def test_an_engine_that_failed_to_load_weights_says_so_and_can_be_replaced(
     models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = VLLMEngine(str(models["reference"]), kv_cache_gb=0.25, threads=1)
+    first = VLLMEngine(str(models["reference"]), threads=1)
     expected = first.generate(REQUESTS[:3], SAMPLING)
 
     def cut_off(new: TensorFiles, old: TensorFiles, names: set[str]) -> Iterator[tuple[str, Tensor]]:
@@ -403,7 +403,7 @@ def test_an_engine_that_failed_to_load_weights_says_so_and_can_be_replaced(
             first.generate(with_weights(REQUESTS[:3], of(models, "finetuned")), SAMPLING)
     assert first.is_broken
     first.close()
-    second = VLLMEngine(str(models["reference"]), kv_cache_gb=0.25, threads=1)
+    second = VLLMEngine(str(models["reference"]), threads=1)
     assert not second.is_broken
     assert second.generate(REQUESTS[:3], SAMPLING) == expected
     second.close()

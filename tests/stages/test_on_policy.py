@@ -198,7 +198,7 @@ def test_two_rounds_on_the_real_engine_and_training(tmp_path: Path, monkeypatch:
         store.prepare()
         students = students_of(store)
         if engine is None:
-            engine = VLLMEngine(str(store.fetch(students[0].reference)), kv_cache_gb=0.25, threads=1)
+            engine = VLLMEngine(str(store.fetch(students[0].reference)), threads=1)
         for student in students:
             spec = student.dataset.completions
             assert isinstance(spec, Completions)

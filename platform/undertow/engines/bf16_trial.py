@@ -91,11 +91,13 @@ def _serves(folder: str) -> bool:
     """Whether vLLM samples a few tokens from the model in `folder`."""
     from undertow.engines import runtime
 
-    settings = runtime.EngineSettings(precision="bf16", gpu=False, kv_cache_gb=0.1)
+    settings = runtime.EngineSettings(precision="bf16", gpu=False)
     with runtime.starting(settings), runtime.lean_on_cpu(settings):
+        from transformers import AutoConfig
         from vllm import LLM, SamplingParams
 
-        llm = LLM(folder, skip_tokenizer_init=True, **runtime.options(settings, 256, ()))
+        options = runtime.options(settings, AutoConfig.from_pretrained(folder), ())
+        llm = LLM(folder, skip_tokenizer_init=True, **options)
     params = SamplingParams(max_tokens=8, ignore_eos=True, detokenize=False, logprobs=1)
     prompts = [{"prompt_token_ids": list(range(2, length))} for length in (8, 64)]
     outputs = [output.outputs[0] for output in llm.generate(prompts, params, use_tqdm=False)]

@@ -8,6 +8,7 @@ bound, and the engine uses OMP_NUM_THREADS threads (Ray sets it to the actor's n
 import fcntl
 import gc
 import logging
+import math
 import os
 import tempfile
 import warnings
@@ -25,6 +26,8 @@ ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine runs in this process
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
 }
+CPU_CACHE = 2**30  # bytes for keys and values, at most
+CPU_BLOCK = 128  # tokens of a block of vLLM's cache on a CPU
 CPU_ADAPTERS = "undertow.engines.cpu_adapters.CPUAdapters"
 
 
@@ -44,7 +47,6 @@ class EngineSettings:
         gpu: whether to run on a GPU; None uses a GPU if the process sees one.
         tensor_parallel: number of GPUs of one node over which each layer is split.
         gpu_share: the fraction of a GPU's memory for this engine, if several engines share one GPU.
-        kv_cache_gb: GiB for attention keys and values; None for 1 on a CPU and the remaining memory on a GPU.
         threads: CPU threads; None for OMP_NUM_THREADS, else every core that this process may use.
         eager: whether modules are called one by one, as hooks need. On a GPU vLLM compiles the model
             otherwise; on a CPU it never does.
@@ -58,18 +60,18 @@ class EngineSettings:
     gpu: bool | None = None
     tensor_parallel: int = 1
     gpu_share: float = 1.0
-    kv_cache_gb: float | None = None
     threads: int | None = None
     eager: bool = False
 
 
-def options(settings: EngineSettings, positions: int, modules: Collection[str]) -> dict[str, Any]:
+def options(settings: EngineSettings, config: Any, modules: Collection[str]) -> dict[str, Any]:
     """Keyword arguments for `vllm.LLM`.
 
     Args:
-        positions: the longest sequence, in tokens, that the model supports.
+        config: the model's configuration in transformers, that of its text.
         modules: names of the modules that adapters may change.
     """
+    positions: int = config.max_position_embeddings
     precision = settings.precision or ("bf16" if on_gpu(settings) else "fp32")
     length = settings.max_model_len
     chosen: dict[str, Any] = {
@@ -90,8 +92,6 @@ def options(settings: EngineSettings, positions: int, modules: Collection[str]) 
             "max_loras": settings.max_loras,
             "lora_target_modules": sorted(modules),
         }
-    if settings.kv_cache_gb is not None or not on_gpu(settings):
-        chosen["kv_cache_memory_bytes"] = int((settings.kv_cache_gb or 1) * 2**30)
     if settings.eager:
         chosen["enforce_eager"] = True
     if settings.gpu_share < 1:
@@ -104,6 +104,7 @@ def options(settings: EngineSettings, positions: int, modules: Collection[str]) 
         # Compilation takes a minute. Prefixes are cached in blocks of 128 tokens, longer than these prompts.
         length = chosen["max_model_len"] or positions
         chosen |= {
+            "kv_cache_memory_bytes": _cache_bytes(settings.max_num_seqs, length, config),
             "max_model_len": length,
             "enforce_eager": True,
             "enable_chunked_prefill": False,
@@ -111,6 +112,15 @@ def options(settings: EngineSettings, positions: int, modules: Collection[str]) 
             "enable_prefix_caching": False,
         }
     return chosen
+
+
+def _cache_bytes(answers: int, length: int, config: Any) -> int:
+    """The size of a CPU's cache with room for the float32 keys and values of `answers` of `length` tokens."""
+    heads: int = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width: int = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    layers: int = config.num_hidden_layers
+    blocks = answers * (1 + math.ceil(length / CPU_BLOCK))
+    return min(CPU_CACHE, blocks * CPU_BLOCK * 2 * layers * heads * width * 4)
 
 
 def file_formats(folder: str) -> dict[str, str]:

@@ -43,7 +43,7 @@ class VLLMEngine:
             config = AutoConfig.from_pretrained(reference_folder).get_text_config()
             self.tokenizer: Any = load_tokenizer(reference_folder)
             modules = adaptable_modules(reference_folder)
-            options = runtime.options(chosen, config.max_position_embeddings, modules)
+            options = runtime.options(chosen, config, modules)
             options |= runtime.file_formats(reference_folder)
             with runtime.one_start_per_gpu(chosen):
                 llm = LLM(without_pattern(reference_folder), **options)
