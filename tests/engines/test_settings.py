@@ -6,6 +6,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import save_file
 from transformers import GPT2Config, LlamaConfig
 
@@ -163,9 +164,11 @@ def test_an_engine_is_started_for_all_of_its_tasks(
 def test_starting_an_engine_on_a_cpu_leaves_no_change_of_python_and_vllm_behind() -> None:
     from vllm.platforms import current_platform
 
-    collect, adapters = gc.collect, current_platform.get_punica_wrapper()
+    collect, compiled, adapters = gc.collect, torch.compile, current_platform.get_punica_wrapper()
     with lean_on_cpu(EngineSettings(gpu=False)):
         assert gc.collect() == 0
+        assert torch.compile(abs) is abs
+        assert torch.compile(dynamic=True)(abs) is abs
         assert current_platform.get_punica_wrapper() == CPU_ADAPTERS
-    assert gc.collect is collect
+    assert (gc.collect, torch.compile) == (collect, compiled)
     assert current_platform.get_punica_wrapper() == adapters
