@@ -35,8 +35,8 @@ class PlainEngine:
             from transformers import AutoConfig
             from vllm import LLM
 
-            positions = AutoConfig.from_pretrained(model).max_position_embeddings
-            options = runtime.options(settings, positions, adaptable_modules(str(model)))
+            config = AutoConfig.from_pretrained(model)
+            options = runtime.options(settings, config, adaptable_modules(str(model)))
             del options["worker_extension_cls"]
             llm = LLM(str(model), **options)
         return cls(llm, load_tokenizer(str(model)))
