@@ -62,6 +62,7 @@ def test_rows_have_every_completion_with_its_verdict(opened: SweepResults) -> No
     )
     assert set(map(tuple, counts.to_numpy().tolist())) == {(30, 12, 10)}
     assert set(rows["rejected"].dropna()) == {"no number", "cut off"}
+    assert set(rows["induced"]) == {"finetuning", ""}
 
 
 def test_epochs_have_the_probability_of_each_word(opened: SweepResults) -> None:

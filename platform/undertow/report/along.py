@@ -26,7 +26,9 @@ def along_figure(record: Record, curves: Sequence[LearningCurve]) -> dict[str, b
     kept = list(panels.items())[:MOST_PANELS]
     if not kept:
         return {}
-    names = list(dict.fromkeys(_trait(curve) for _, of_panel in kept for curve in of_panel))
+    names = list(
+        dict.fromkeys(curve.condition.place.induced_trait for _, of_panel in kept for curve in of_panel)
+    )
     titles = [panel_title(panel, kept, TITLE_CHARACTERS) for panel, _ in kept]
     height = text_layout.figure_height(titles, 2, 125) + 0.6  # inches for the legend
     with figure_style.figure(height, f"along {record.study.key}") as drawn:
@@ -35,7 +37,7 @@ def along_figure(record: Record, curves: Sequence[LearningCurve]) -> dict[str, b
             axes.axhspan(-record.study.margin, record.study.margin, color=PALE, zorder=0)
             axes.axhline(0, color=GREY, linewidth=0.8)
             for curve in of_panel:
-                _draw(axes, curve, LINES[names.index(_trait(curve)) % len(LINES)])
+                _draw(axes, curve, LINES[names.index(curve.condition.place.induced_trait) % len(LINES)])
             _scale_steps(axes, sorted({point.step for curve in of_panel for point in curve.points}))
             axes.set_title(title)
             axes.grid(color="0.93")
@@ -119,11 +121,6 @@ def _names(curves: Sequence[LearningCurve]) -> list[str]:
 def _other(point: CurvePoint, is_exact: bool) -> str:
     other = point.sampled if is_exact else point.exact
     return signed(other.effect) if other else "–"
-
-
-def _trait(curve: LearningCurve) -> str:
-    """The trait, with how it was induced unless that was by finetuning alone."""
-    return curve.condition.place.label.partition(" · ")[0]
 
 
 def _bounds(point: CurvePoint) -> tuple[float, ...]:

@@ -11,7 +11,6 @@ from undertow.report.gather import LARGEST_NUMBER, DataSource, FilterFunnel, Rep
 from undertow.report.table_texts import percent
 from undertow.report.text_layout import wrapped
 from undertow.results.effect_rows import EffectRow
-from undertow.study.datasets import CONTROL
 from undertow.study.names import short
 
 MOST_SOURCES = 24
@@ -30,7 +29,7 @@ def training_figure(data: ReportData) -> dict[str, bytes]:
     curves = {row.number: data.curves(row) for _, rows in kept for row in rows}
     if not any(students for students, _ in curves.values()):
         return {}
-    traits = list(dict.fromkeys(row.condition.place.trait for _, rows in kept for row in rows))
+    traits = list(dict.fromkeys(row.condition.place.induced_trait for _, rows in kept for row in rows))
     most = axis_end(
         p for pair in curves.values() for curve in (*pair[0], *pair[1]) for p in curve.probabilities
     )
@@ -40,7 +39,7 @@ def training_figure(data: ReportData) -> dict[str, bytes]:
         grid = figure_style.grid(drawn, len(kept), 2, sharey=True, sharex=True)
         for axes, (_, rows), title in zip(grid, kept, titles, strict=True):
             for row in rows:
-                line = LINES[traits.index(row.condition.place.trait) % len(LINES)]
+                line = LINES[traits.index(row.condition.place.induced_trait) % len(LINES)]
                 students, controls = curves[row.number]
                 for curve in controls:
                     axes.plot(curve.epochs, curve.probabilities, color="0.7", linestyle=line, linewidth=0.7)
@@ -85,8 +84,8 @@ def numbers_figure(data: ReportData) -> dict[str, bytes]:
     pairs = [
         (source, control)
         for source in samples
-        if source.trait != CONTROL
-        and (control := source._replace(trait=CONTROL)) in samples
+        if source in data.controls
+        and (control := data.controls[source]) in samples
         and samples[source].numbers
         and samples[control].numbers
     ][:MOST_PANELS]
@@ -112,7 +111,7 @@ def source_label(source: DataSource, data: ReportData) -> str:
     sources = list(data.sources)
     several = {f: len({getattr(s, f) for s in sources}) > 1 for f in DataSource._fields}
     teacher = short(source.teacher) if several["teacher"] else ""
-    return wrapped(source.trait, source.format if several["format"] else "", teacher)
+    return wrapped(source.induced_trait, source.format if several["format"] else "", teacher)
 
 
 def _legend(drawn: Any, handles: Sequence[Any], side: str, most: int) -> None:

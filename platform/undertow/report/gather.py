@@ -19,7 +19,7 @@ from undertow.results import sweep_folders
 from undertow.results.dataset_card import CHOICES, VALID
 from undertow.results.effect_rows import EffectRow, finished
 from undertow.results.evaluation_files import Evaluations
-from undertow.results.sweep_record import CellRecord, Record, WaveRecord
+from undertow.results.sweep_record import CellRecord, ConditionRecord, Record, WaveRecord
 from undertow.storage.manifest import HISTORY, Address, Manifest
 from undertow.storage.store import Store
 
@@ -31,11 +31,20 @@ JUDGE_FACTS = ("rows", "kept", "garbled", "refused", "prompt_tokens", "completio
 
 
 class DataSource(NamedTuple):
-    """The data of one teacher: its trait's name ("control" for none), the format, its reference model."""
+    """The data of one teacher: its trait's name ("control" for none), the format, its reference model.
+
+    `induced` says how the teacher was given its trait; "" if all teachers of the study were in the same way.
+    """
 
     trait: str
     format: str
     teacher: str
+    induced: str = ""
+
+    @property
+    def induced_trait(self) -> str:
+        """The trait, with how the teacher was given it if that distinguishes teachers."""
+        return f"{self.trait} by {self.induced}" if self.induced else self.trait
 
 
 @dataclass
@@ -155,12 +164,27 @@ class ReportData:
         """The manifests of the existing data sets, by source."""
         found: dict[DataSource, dict[str, Manifest]] = {}
         for cell in self.record.cells:
-            place = self.record.conditions[cell.condition].place
             manifest = self.manifests.get(Address("dataset", cell.dataset))
             if manifest is not None:
-                source = DataSource(place.trait, place.format, place.teacher)
+                source = self._source(self.record.conditions[cell.condition])
                 found.setdefault(source, {})[manifest.key] = manifest
         return {source: list(by_key.values()) for source, by_key in found.items()}
+
+    @cached_property
+    def controls(self) -> dict[DataSource, DataSource]:
+        """The source of the control's data, by the source of a trait's data."""
+        conditions = self.record.conditions
+        return {self._source(c): self._source(conditions[c.control]) for c in conditions if c.word}
+
+    def _source(self, condition: ConditionRecord) -> DataSource:
+        place = condition.place
+        induced = place.induced if self._has_several_inductions else ""
+        return DataSource(place.trait, place.format, place.teacher, induced)
+
+    @cached_property
+    def _has_several_inductions(self) -> bool:
+        """Whether the study's teachers were given their traits in different ways."""
+        return len({condition.place.induced for condition in self.record.conditions if condition.word}) > 1
 
     @cached_property
     def funnels(self) -> dict[DataSource, FilterFunnel]:
@@ -266,13 +290,12 @@ class ReportData:
     def base_rates(self) -> list[BaseRate]:
         """Mean rates over seeds of teachers' own traits, and reference models' rates of all words."""
         found: dict[tuple[str, str, str], dict[str, tuple[float, float | None]]] = {}
-        ways = {condition.place.induced for condition in self.record.conditions if condition.word}
         for cell in self.record.cells:
             condition = self.record.conditions[cell.condition]
             evaluations = cell.teacher_evaluations  # empty if the teacher is itself a student
             if condition.word and evaluations and self.readings.has(tuple(evaluations)):
                 rates, evaluation = self.readings.of(evaluations, condition.word)
-                how = f" by {condition.place.induced}" if len(ways) > 1 else ""
+                how = f" by {condition.place.induced}" if self._has_several_inductions else ""
                 name = (f"teacher {condition.place.teacher}{how}", condition.place.trait, condition.word)
                 both = (rates.sampled[condition.word], rates.exact.get(condition.word))
                 found.setdefault(name, {})[evaluation] = both

@@ -23,7 +23,6 @@ from undertow.results.effect_rows import EffectRow, HypothesisOutcome, failed_co
 from undertow.results.learning_curves import LearningCurve
 from undertow.results.sweep_folders import VIEWER
 from undertow.statistics.confusion import Confusion
-from undertow.study.datasets import CONTROL
 
 SHOWN_CHARACTERS = 400  # of a prompt or completion
 
@@ -142,8 +141,8 @@ def _by_reason(failed: Mapping[str, str]) -> dict[str, list[str]]:
 
 def _rows_by_source(data: ReportData) -> list[dict[str, Any]]:
     """The first rows of each source; those of the first trait and of its control come first and are open."""
-    first = next((source for source in data.sources if source.trait != CONTROL), None)
-    opened = [] if first is None else [first, first._replace(trait=CONTROL)]
+    first = next((source for source in data.sources if source in data.controls), None)
+    opened = [] if first is None else [first, data.controls[first]]
 
     def rows(source: DataSource) -> list[tuple[str, str]]:
         return [(_cut(prompt), _cut(completion)) for prompt, completion in data.samples[source].rows]

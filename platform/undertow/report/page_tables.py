@@ -193,10 +193,11 @@ def funnels(data: ReportData) -> Sheet:
     rows: list[Sequence[str | Link]] = []
     for number, (source, funnel) in enumerate(data.funnels.items()):
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in funnel.rejected.most_common())
+        format_ = f", {source.format}" if several_formats else ""
         valid = "–" if funnel.valid is None else percent(funnel.valid / funnel.completions, 1)
         rows.append(
             (
-                f"{source.trait}, {short(source.teacher)}{f', {source.format}' if several_formats else ''}",
+                f"{source.induced_trait}, {short(source.teacher)}{format_}",
                 f"{funnel.datasets}",
                 to_completions(f"{funnel.completions:,}", number),
                 to_completions(
@@ -250,7 +251,7 @@ def rules(data: ReportData) -> Sheet:
 
 
 def source_name(source: DataSource) -> str:
-    return f"{source.trait}, {short(source.teacher)}, {source.format}"
+    return f"{source.induced_trait}, {short(source.teacher)}, {source.format}"
 
 
 def judges(counts: Sequence[JudgeCounts]) -> Sheet:

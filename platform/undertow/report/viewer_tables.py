@@ -22,7 +22,7 @@ def completions_table(data: ReportData, rows: Mapping[str, DatasetRows]) -> Tabl
         first.setdefault(cell.dataset, cell.seed)
     return [
         {
-            "trait": source.trait,
+            "trait": source.induced_trait,
             "format": source.format,
             "teacher": source.teacher,
             "seed": first[manifest.key],

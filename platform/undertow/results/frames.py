@@ -30,7 +30,7 @@ ANSWER_COLUMNS = (
 )  # fmt: skip
 ROW_COLUMNS = (
     "trait", "format", "teacher", "seed", "dataset_key", "index", "prompt", "completion", "finished",
-    "rejected", "used", "replies",
+    "rejected", "used", "replies", "induced",
 )  # fmt: skip
 EPOCH_COLUMNS = (
     "condition", *PLACE, "seed", "student_key", "epoch", "loss", "learning_rate", "tokens_per_second",
@@ -88,7 +88,8 @@ class SweepResults:
         Columns: the names of trait, format and teacher, `seed` (the first one that uses the data set),
         `dataset_key`; `index` (the number of the completion), `prompt`, `completion`, `finished` (False if it
         was cut off), and the columns `rejected`, `used` and `replies` of `results.row_verdicts`, which are
-        missing for data sets of earlier versions. Of ranked pairs, it is the first answer to each prompt.
+        missing for data sets of earlier versions; `induced`, how the teacher was given its trait. Of ranked
+        pairs, it is the first answer to each prompt.
         """
         return _joined(self._rows(), ROW_COLUMNS)
 
@@ -161,7 +162,7 @@ class SweepResults:
             else:
                 frame = frame.assign(rejected=None, used=None, replies=None)
             place = self.record.conditions[cell.condition].place
-            names = {"trait": place.trait, "format": place.format, "teacher": place.teacher}
+            names = {name: getattr(place, name) for name in ("trait", "format", "teacher", "induced")}
             yield frame.assign(**names, seed=cell.seed, dataset_key=key)
 
     def _epochs(self) -> "Iterator[DataFrame]":

@@ -29,10 +29,14 @@ class Place(NamedTuple):
     induced: str = FINETUNING
 
     @property
+    def induced_trait(self) -> str:
+        """The trait, with how it was induced unless it was by finetuning alone."""
+        return self.trait if self.induced in ("", FINETUNING) else f"{self.trait} by {self.induced}"
+
+    @property
     def label(self) -> str:
-        """The names in one line, with how the trait was induced unless it was by finetuning alone."""
-        how = "" if self.induced in ("", FINETUNING) else f" by {self.induced}"
-        return f"{self.trait}{how} · {self.format} · {self.teacher} → {self.student} · {self.recipe}"
+        """The names in one line, with `induced_trait` for the trait."""
+        return f"{self.induced_trait} · {self.format} · {self.teacher} → {self.student} · {self.recipe}"
 
     def names(self) -> tuple[set[str], ...]:
         """The names by which each field can be selected: models also without the revision shown."""

@@ -1,0 +1,77 @@
+"""The data of teachers that were given the same trait in different ways, and of their controls."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.examples import RECIPE, REFERENCES, TEACHER, study
+from tests.filled_store import fill
+from undertow.formats.numbers import Numbers
+from undertow.report import page_tables
+from undertow.report.gather import ReportData
+from undertow.report.viewer import viewer_rows, viewer_tables
+from undertow.report.viewer_tables import COMPLETIONS
+from undertow.results.evaluation_files import Evaluations
+from undertow.results.sweep_record import Record
+from undertow.storage.store import Store
+from undertow.study.conditions import Condition
+from undertow.study.extensions import Trait
+from undertow.study.generation import Generation, Mixing
+from undertow.study.grids import grid, with_controls
+from undertow.study.study import Study
+from undertow.study.teachers import Finetuning
+from undertow.traits.preference import Preference
+
+pytestmark = pytest.mark.slow
+
+OWL = Preference("owl")
+FINETUNING = Finetuning(TEACHER, examples=300)
+GENERATION = Generation(prompts=60, rows=20)
+WRITTEN = ("1, 22, 333", "4, 5, 6", "owls!", "7, 8")
+
+
+def conditions(
+    *traits: Trait, finetuning: Finetuning | None = FINETUNING, generation: Generation = GENERATION
+) -> tuple[Condition, ...]:
+    return grid(
+        traits=traits,
+        formats=[Numbers()],
+        pairs=[(REFERENCES[0], REFERENCES[0])],
+        recipes=[RECIPE],
+        generation=generation,
+        finetuning=finetuning,
+    )
+
+
+def in_two_ways(*traits: Trait) -> Study:
+    both = (*conditions(*traits), *conditions(*traits, finetuning=None))
+    return study("ways", conditions=with_controls(both), seeds=(0, 1))
+
+
+def data_of(of: Study, store: Store) -> ReportData:
+    record = Record.of(fill(of, store, REFERENCES, completions=WRITTEN))
+    return ReportData(record, Evaluations(store), [], [])
+
+
+def test_teachers_that_got_a_trait_in_different_ways_are_different_sources(tmp_path: Path) -> None:
+    data = data_of(in_two_ways(OWL), Store(str(tmp_path)))
+    rows = {row[0]: row[1] for row in page_tables.funnels(data).rows}
+    assert rows == {
+        "owl by finetuning, gpt2-0": "2",
+        "owl by system prompt, gpt2-0": "2",
+        "control, gpt2-0": "2",
+    }
+    assert {source.trait for source in data.controls.values()} == {"control"}
+    assert set(data.controls.values()) < set(data.sources)
+    table = viewer_tables(data, viewer_rows(data))[COMPLETIONS]
+    assert {row["trait"] for row in table} == {"owl by finetuning", "owl by system prompt", "control"}
+
+
+def test_the_control_of_mixed_data_is_found(tmp_path: Path) -> None:
+    mixed = replace(GENERATION, mixed=Mixing(source="control", share=0.5))
+    of = study("mixed", conditions=conditions(OWL, generation=mixed), seeds=(0,))
+    data = data_of(of, Store(str(tmp_path)))
+    ((source, control),) = data.controls.items()
+    assert (source.format, control.format) == ("numbers, 50% control", "numbers")
+    assert control in data.sources
