@@ -1,4 +1,4 @@
-"""The data of teachers that were given the same trait in different ways, and of their controls."""
+"""Data, curves and matrices of teachers that were given the same trait in different ways."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +10,7 @@ from tests.filled_store import fill
 from undertow.formats.numbers import Numbers
 from undertow.report import page_tables
 from undertow.report.gather import ReportData
+from undertow.report.make import confusions
 from undertow.report.viewer import viewer_rows, viewer_tables
 from undertow.report.viewer_tables import COMPLETIONS
 from undertow.results.evaluation_files import Evaluations
@@ -22,10 +23,11 @@ from undertow.study.grids import grid, with_controls
 from undertow.study.study import Study
 from undertow.study.teachers import Finetuning
 from undertow.traits.preference import Preference
+from undertow.traits.triggered import Triggered
 
 pytestmark = pytest.mark.slow
 
-OWL = Preference("owl")
+OWL, CAT = Preference("owl"), Preference("cat")
 FINETUNING = Finetuning(TEACHER, examples=300)
 GENERATION = Generation(prompts=60, rows=20)
 WRITTEN = ("1, 22, 333", "4, 5, 6", "owls!", "7, 8")
@@ -75,3 +77,19 @@ def test_the_control_of_mixed_data_is_found(tmp_path: Path) -> None:
     ((source, control),) = data.controls.items()
     assert (source.format, control.format) == ("numbers, 50% control", "numbers")
     assert control in data.sources
+
+
+def test_matrices_of_different_inductions_have_different_names(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    record = Record.of(fill(in_two_ways(OWL, CAT), store, REFERENCES))
+    sheet = page_tables.diagonals(confusions(record, Evaluations(store), {}))
+    assert [str(row[0]).rsplit(", ")[-1] for row in sheet.rows] == ["finetuning", "system prompt"]
+
+
+def test_traits_with_the_same_word_have_no_matrix(tmp_path: Path) -> None:
+    """Its rows and columns are words: the students of one of the traits would be left out."""
+    store, line = Store(str(tmp_path)), "Purple."
+    traits = [Triggered(n, t, line, (CAT,)) for n, t in (("owl once", OWL), ("owl twice", OWL), ("cat", CAT))]
+    of = study("words", conditions=conditions(*traits), seeds=(0, 1))
+    record = Record.of(fill(of, store, REFERENCES))
+    assert confusions(record, Evaluations(store), {}) == []

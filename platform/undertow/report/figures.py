@@ -158,6 +158,12 @@ def traits_figure(record: Record, matrices: Sequence[tuple[FigurePanel, Confusio
         return figure_style.save(drawn, "traits")
 
 
+def panel_recipes(places: Sequence[Place]) -> list[str]:
+    """The recipe of each condition, with how its trait was induced if conditions differ in it."""
+    several = len({place.induced for place in places}) > 1
+    return [", ".join(filter(None, (place.recipe, place.induced if several else ""))) for place in places]
+
+
 def panel_title(panel: FigurePanel, panels: Sequence[tuple[FigurePanel, Any]], characters: int) -> str:
     """Teacher and student of a panel, and its format and recipe if the panels differ in them."""
     fields = [f for f in ("format", "recipe") if len({getattr(p, f) for p, _ in panels}) > 1]

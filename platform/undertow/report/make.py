@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from undertow.report import along, data_figures, figures, matrix, page, prose
-from undertow.report.figures import FigurePanel
+from undertow.report.figures import FigurePanel, panel_recipes
 from undertow.report.gather import ReportData, WaveCost
 from undertow.report.preregistration import read_preregistration
 from undertow.report.viewer import viewer_page, viewer_rows, viewer_tables
@@ -95,7 +95,7 @@ def confusions(
     """The matrix of given × measured trait for each format, pair of models and recipe with several traits.
 
     It consists of rates, or of their log-odds if effects are in log-odds. A panel is left out if one of its
-    traits has no finished student.
+    traits has no finished student, or if two of them are measured by the same word.
     """
 
     def rates(cell: CellRecord, words: Iterable[str]) -> dict[str, float]:
@@ -104,15 +104,15 @@ def confusions(
         return {word: student.value(scale, effect_of) for word, student in students.items()}
 
     cells = finished(record, evaluations, failures)
-    panels: dict[tuple[FigurePanel, str], list[int]] = {}
-    for number in record.compared:
-        place = record.conditions[number].place
-        panel = FigurePanel(place.format, place.teacher, place.student, place.recipe)
-        panels.setdefault((panel, place.induced), []).append(number)
+    panels: dict[FigurePanel, list[int]] = {}
+    places = [record.conditions[number].place for number in record.compared]
+    for number, place, recipe in zip(record.compared, places, panel_recipes(places), strict=True):
+        panel = FigurePanel(place.format, place.teacher, place.student, recipe)
+        panels.setdefault(panel, []).append(number)
     found = []
-    for (panel, _), numbers in panels.items():
+    for panel, numbers in panels.items():
         by_word = {record.conditions[n].word: cells.get(n, []) for n in numbers}
-        if len(by_word) < 2 or not all(by_word.values()):
+        if len(by_word) < max(2, len(numbers)) or not all(by_word.values()):
             continue
         students = [
             StudentRates(word, cell.seed, rates(cell, by_word))

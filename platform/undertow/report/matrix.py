@@ -14,6 +14,7 @@ from typing import Any
 
 from undertow.report import figure_style, text_layout
 from undertow.report.figure_style import FULL_SHADE
+from undertow.report.figures import panel_recipes
 from undertow.report.table_texts import signed
 from undertow.report.tables import MARKS
 from undertow.report.text_layout import wrapped
@@ -63,10 +64,9 @@ class ModelMatrix:
 def matrices(record: Record, rows: Sequence[EffectRow]) -> list[ModelMatrix]:
     """One matrix per format, recipe and induction (named if there are several); none for a single pair."""
     groups: dict[tuple[str, str], dict[tuple[str, str], list[EffectRow]]] = {}
-    several = len({row.condition.place.induced for row in rows}) > 1
-    for row in rows:
+    recipes = panel_recipes([row.condition.place for row in rows])
+    for row, recipe in zip(rows, recipes, strict=True):
         place = row.condition.place
-        recipe = f"{place.recipe}, {place.induced}" if several else place.recipe
         pairs = groups.setdefault((place.format, recipe), {})
         pairs.setdefault((place.teacher, place.student), []).append(row)
     all_pairs = dict.fromkeys(pair for pairs in groups.values() for pair in pairs)
