@@ -10,7 +10,7 @@ from tests.filled_store import fill
 from undertow.formats.numbers import Numbers
 from undertow.report import page_tables
 from undertow.report.gather import ReportData
-from undertow.report.make import confusions
+from undertow.report.make import confusions, make_report
 from undertow.report.viewer import viewer_rows, viewer_tables
 from undertow.report.viewer_tables import COMPLETIONS
 from undertow.results.evaluation_files import Evaluations
@@ -20,6 +20,7 @@ from undertow.study.conditions import Condition
 from undertow.study.extensions import Trait
 from undertow.study.generation import Generation, Mixing
 from undertow.study.grids import grid, with_controls
+from undertow.study.selection import Ranking
 from undertow.study.study import Study
 from undertow.study.teachers import Finetuning
 from undertow.traits.preference import Preference
@@ -93,3 +94,15 @@ def test_traits_with_the_same_word_have_no_matrix(tmp_path: Path) -> None:
     of = study("words", conditions=conditions(*traits), seeds=(0, 1))
     record = Record.of(fill(of, store, REFERENCES))
     assert confusions(record, Evaluations(store), {}) == []
+
+
+@pytest.mark.usefixtures("no_drawing")
+def test_the_table_of_completions_has_the_same_columns_for_pairs_and_single_answers(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    ranked = conditions(OWL, generation=replace(GENERATION, ranked=Ranking()))
+    of = study("both", conditions=(*ranked, *conditions(OWL)), seeds=(0,))
+    record = Record.of(fill(of, store, REFERENCES, completions=WRITTEN))
+    table = make_report(record, store, []).tables[COMPLETIONS]
+    assert len({tuple(row) for row in table}) == 1
+    assert {row["second_answer"] is None for row in table if row["format"] == "numbers"} == {True}
+    assert any(row["second_answer"] for row in table)

@@ -15,8 +15,12 @@ Table = list[dict[str, Any]]
 
 
 def completions_table(data: ReportData, rows: Mapping[str, DatasetRows]) -> Table:
-    """The first completions of each data set, with their outcomes and the replies of judges."""
+    """The first completions of each data set, with their outcomes and the replies of judges.
+
+    All rows have the same columns: `second_answer` if any data set has ranked pairs.
+    """
     share = equal_share([len(one.prompts) for one in rows.values()], TABLE_ROWS)
+    has_pairs = any(one.seconds for one in rows.values())
     first: dict[str, int] = {}
     for cell in data.record.cells:
         first.setdefault(cell.dataset, cell.seed)
@@ -31,7 +35,7 @@ def completions_table(data: ReportData, rows: Mapping[str, DatasetRows]) -> Tabl
             "completion": rows[manifest.key].completions[index],
             "outcome": rows[manifest.key].outcomes[index].label,
             "replies": {judge: replies[index] for judge, replies in rows[manifest.key].replies.items()},
-            **({"second_answer": seconds[index]} if (seconds := rows[manifest.key].seconds) else {}),
+            **({"second_answer": _second(rows[manifest.key], index)} if has_pairs else {}),
         }
         for source, manifest in _sets(data)
         for index in range(min(share, len(rows[manifest.key].prompts)))
@@ -42,6 +46,10 @@ def answers_table(data: ReportData, pairs: list[AnswerPair], rows: Mapping[str, 
     """The first answers of each student next to those of its control student."""
     share = equal_share([len(rows[pair.student].answers) for pair in pairs], TABLE_ROWS)
     return [line for pair in pairs for line in _pair_lines(data, pair, rows, share)]
+
+
+def _second(rows: DatasetRows, index: int) -> str | None:
+    return rows.seconds[index] if rows.seconds else None
 
 
 def _sets(data: ReportData) -> list[tuple[Any, Manifest]]:
