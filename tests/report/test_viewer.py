@@ -21,6 +21,7 @@ from undertow.judging.judges import RuleJudge
 from undertow.report import viewer
 from undertow.report.gather import ReportData
 from undertow.report.make import HTML, SweepReport, make_report
+from undertow.report.viewer_answers import answer_pairs
 from undertow.report.viewer_completions import equal_share
 from undertow.results.evaluation_files import ANSWERS, Evaluations
 from undertow.results.row_verdicts import VERDICTS
@@ -112,6 +113,17 @@ def test_each_completion_has_the_verdict_of_rules_and_judges(page: Viewer) -> No
         assert Counter(map(tuple, outcomes))[tuple(SPARE)] == 20
         counted = [sum(counts) for counts in zip(*(p["counts"] for p in dataset["pieces"]), strict=True)]
         assert counted == [outcomes.count(outcome) for outcome in dataset["outcomes"]]
+
+
+def test_students_that_are_not_compared_are_not_shown(record: Record, store: Store) -> None:
+    """A teacher can fail in a sweep, for example by a new gate, although its students were measured."""
+    with_trait = [cell for cell in record.cells if record.conditions[cell.condition].word]
+    failed = with_trait[0]
+    events = [{"event": "failed", "key": failed.teacher, "reason": "below the gate", "time": 0.0}]
+    data = ReportData(record, Evaluations(store), [], events)
+    shown = {(pair.condition, pair.seed) for pair in answer_pairs(data)}
+    compared = {(cell.condition, cell.seed) for cell in with_trait}
+    assert shown == compared - {(failed.condition, failed.seed)}
 
 
 def test_each_student_is_shown_next_to_the_control_student_of_its_seed(

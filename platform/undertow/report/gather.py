@@ -147,6 +147,11 @@ class ReportData:
         self.store: Store = readings.store
         self.damaged: dict[Address, str] = {}
 
+    @property
+    def failures(self) -> dict[str, str]:
+        """Why artifacts of the sweep failed, by key."""
+        return journal.failures(self.events)
+
     @cached_property
     def manifests(self) -> dict[Address, Manifest]:
         """The manifests of the study's artifacts that exist."""
@@ -234,7 +239,7 @@ class ReportData:
 
     @cached_property
     def _finished(self) -> dict[int, list[CellRecord]]:
-        return finished(self.record, self.readings, {})
+        return finished(self.record, self.readings, self.failures)
 
     def _curve(self, cell: CellRecord, word: str) -> Curve | None:
         address = Address("student", cell.student)

@@ -64,7 +64,7 @@ def answer_pairs(data: ReportData) -> list[AnswerPair]:
 
 def _pairs(data: ReportData) -> Iterator[AnswerPair]:
     record, evaluations = data.record, data.readings
-    cells = finished(record, evaluations, {})
+    cells = finished(record, evaluations, data.failures)
     for number in record.compared:
         condition = record.conditions[number]
         controls = {cell.seed: cell for cell in cells.get(condition.control, [])}
