@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from tests.examples import REFERENCES, study
+from tests.examples import RECIPE, REFERENCES, study
 from tests.filled_store import fill
 from undertow import results
 from undertow.errors import UserError
 from undertow.results import sweep_folders
-from undertow.results.frames import ANSWER_COLUMNS, EPOCH_COLUMNS, ROW_COLUMNS, SweepResults
+from undertow.results.frames import ANSWER_COLUMNS, EPOCH_COLUMNS, PLACE, ROW_COLUMNS, SweepResults
 from undertow.results.sweep_record import Record
 from undertow.storage.store import Store
 from undertow.study.completions import Sampling
@@ -29,7 +29,8 @@ GENERATION = Generation(prompts=30, rows=10, sampling=Sampling(max_tokens=48))
 def opened(tmp_path_factory: pytest.TempPathFactory) -> SweepResults:
     store = Store(str(tmp_path_factory.mktemp("opened") / "storage"))
     conditions = [c for c in study().conditions if c.teacher == c.student == REFERENCES[0]]
-    conditions = [replace(c, generation=GENERATION) for c in conditions]
+    named = replace(RECIPE, name="16")  # such as a rank; it must stay a name
+    conditions = [replace(c, generation=GENERATION, recipe=named) for c in conditions]
     of = study("owls", conditions=tuple(conditions), seeds=(0, 1))
     record = Record.of(fill(of, store, REFERENCES, completions=WRITTEN))
     folder = sweep_folders.folder_of(of.name, "20260101T000000")
@@ -41,6 +42,12 @@ def test_effects_and_students_are_those_of_the_csv_tables(opened: SweepResults) 
     assert list(opened.effects["trait"]) == ["owl", "cat"]
     assert (opened.effects["effect"] > 0.4).all()
     assert list(opened.students["seed"]) == [0, 1, 0, 1]
+
+
+def test_all_frames_have_the_same_names(opened: SweepResults) -> None:
+    for frame in (opened.effects, opened.students, opened.answers, opened.epochs):
+        assert set(frame["recipe"]) == {"16"}
+    assert len(opened.answers.merge(opened.students[[*PLACE, "seed", "rate"]])) == 2 * 2 * 500
 
 
 def test_the_rates_of_students_follow_from_their_answers(opened: SweepResults) -> None:

@@ -181,10 +181,11 @@ class SweepResults:
 
 
 def _parsed(table: str) -> "DataFrame":
-    """A CSV table as a frame; names that look like a missing value ("none", "NA") stay names."""
+    """A CSV table as a frame; names that look like a number or a missing value ("16", "NA") stay names."""
     import pandas as pd
 
-    return pd.read_csv(StringIO(table), keep_default_na=False, na_values=[""])
+    names = dict.fromkeys(("study", "condition", *PLACE, "measure"), str)
+    return pd.read_csv(StringIO(table), keep_default_na=False, na_values=[""], converters=names)
 
 
 def _joined(frames: "Iterator[DataFrame]", columns: tuple[str, ...]) -> "DataFrame":
