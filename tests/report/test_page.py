@@ -239,6 +239,13 @@ def test_text_of_users_and_errors_is_escaped(tmp_path: Path) -> None:
     assert html.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 3
 
 
+@pytest.mark.usefixtures("no_drawing")
+def test_error_rates_and_gates_below_a_per_cent_are_shown(tmp_path: Path) -> None:
+    page = page_of(made(Store(str(tmp_path)), replace(SMALL, alpha=0.001, gate=0.005)))
+    assert "the 99.9 % confidence interval" in page.text
+    assert "in at least 0.5 % of its answers" in page.text
+
+
 def test_a_trait_may_have_any_name(tmp_path: Path) -> None:
     names = ("$\\alpha$", "a_b", "x" * 60, "猫", "<b>", "--")
     base = study(seeds=(0, 1))

@@ -13,7 +13,7 @@ from undertow.planning.plan import make
 from undertow.planning.timings import Pace
 from undertow.prompts.chat_templates import NO_SYSTEM
 from undertow.report.plan_tables import plan_table, systems_table, work_table
-from undertow.report.table_texts import decimal, duration, interval, p_value, percent, signed
+from undertow.report.table_texts import decimal, duration, interval, level, p_value, percent, signed
 from undertow.storage.store import Store
 from undertow.study.generation import Generation
 from undertow.study.grids import grid
@@ -53,6 +53,11 @@ def test_a_negative_number_has_a_minus_sign_and_zero_has_none(value: float, digi
 )
 def test_a_percentage_has_a_space(share: float, digits: int, text: str) -> None:
     assert percent(share, digits) == text
+
+
+@pytest.mark.parametrize(("alpha", "text"), [(0.05, "5 %"), (0.001, "0.1 %"), (0.025, "2.5 %")])
+def test_a_level_keeps_all_of_its_digits(alpha: float, text: str) -> None:
+    assert level(alpha) == text
 
 
 @pytest.mark.parametrize(

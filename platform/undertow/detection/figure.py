@@ -8,7 +8,7 @@ from undertow.detection.sources import ComparedSource
 from undertow.report import figure_style, text_layout
 from undertow.report.figure_style import BLUE, GREY, INK
 from undertow.report.figures import MOST_PANELS
-from undertow.report.table_texts import percent
+from undertow.report.table_texts import level
 
 if TYPE_CHECKING:  # `frequencies` imports this module
     from undertow.detection.frequencies import Unit, UnitFrequencies
@@ -150,6 +150,6 @@ def _legend(alpha: float) -> list[Any]:
         dot(BLUE, BLUE, "found"),
         dot("white", "0.6", "not found"),
         Line2D(
-            [], [], color=INK, linewidth=0.8, linestyle="--", label=f"false discovery rate {percent(alpha)}"
+            [], [], color=INK, linewidth=0.8, linestyle="--", label=f"false discovery rate {level(alpha)}"
         ),
     ]

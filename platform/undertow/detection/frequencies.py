@@ -19,7 +19,7 @@ from undertow.detection.data import Arms
 from undertow.detection.figure import volcano
 from undertow.detection.prose import seeds
 from undertow.detection.scores import DetectionScore, SourceData
-from undertow.report.table_texts import percent
+from undertow.report.table_texts import level
 from undertow.statistics.frequencies import compare_shares, count_replicated
 
 NAMED = 3  # units that a sentence names at most
@@ -121,7 +121,7 @@ def _sentence(result: UnitFrequencies) -> str:
         return f"too few rows ({counts}) to test any of the {result.noun}."
     text = (
         f"{result.found:,} of {len(result.units):,} {result.noun} appear in more or in fewer rows than in "
-        f"the control's (false discovery rate {percent(result.alpha)})"
+        f"the control's (false discovery rate {level(result.alpha)})"
     )
     significant = [unit for unit in result.units if unit.found][:NAMED]
     text += f": {', '.join(map(_named, significant))}." if significant else "."

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from undertow.detection.scores import AnyScore, Detection
 from undertow.errors import UserError
-from undertow.report.table_texts import new_table, percent
+from undertow.report.table_texts import level, new_table
 from undertow.results import csv_tables
 from undertow.results.effect_rows import EffectRow, any_exact, in_log_odds
 from undertow.results.sweep_record import Record
@@ -63,7 +63,7 @@ def detection_table(detections: Sequence[Detection], scores: Sequence[AnyScore],
     """One line per source. AUCs are means over seeds; across seeds with their range."""
     table = new_table(
         "Detection: each trait's data against the control's; units at a false discovery rate of "
-        f"{percent(alpha)}"
+        f"{level(alpha)}"
     )
     for name in ("trait", "format", "teacher"):
         table.add_column(name, no_wrap=True)

@@ -37,6 +37,11 @@ def percent(share: float, digits: int = 0) -> str:
     return f"{decimal(100 * share, digits)} %"
 
 
+def level(alpha: float) -> str:
+    """An error rate that the user set, in per cent with all of its digits: "5 %", "0.1 %"."""
+    return f"{100 * alpha:g} %"
+
+
 def signed(value: float, digits: int = 3) -> str:
     """An effect with its sign; without one if it rounds to zero."""
     text = f"{value:+.{digits}f}"
