@@ -66,6 +66,15 @@ def test_a_pilot_gives_the_spreads(tmp_path: Path, as_folder: bool) -> None:
     assert "Pilot: 4 students, conditions: 2; sd" in text
 
 
+def test_a_pilot_may_come_from_a_spreadsheet_and_must_be_text(tmp_path: Path) -> None:
+    file = tmp_path / "students.csv"
+    file.write_text(PILOT, encoding="utf-8-sig")
+    assert "Pilot: 4 students" in printed(PowerArguments(pilot=file))
+    file.write_text(PILOT, encoding="utf-16")
+    with pytest.raises(UserError, match=r"--pilot .*students\.csv: not text in UTF-8"):
+        main(PowerArguments(pilot=file), Console(quiet=True))
+
+
 @pytest.mark.parametrize("with_pilot", [True, False])
 def test_with_exact_probabilities_the_answer_says_that_samples_do_not_matter(
     tmp_path: Path, with_pilot: bool

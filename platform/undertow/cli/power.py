@@ -123,7 +123,11 @@ def read(path: Path, effect_of: EffectOf | None = None, effect_scale: EffectScal
     file = path / STUDENTS if path.is_dir() else path
     if not file.is_file():
         raise UserError(f"--pilot {path}: there is no {STUDENTS}; give the folder of a finished sweep")
-    return read_pilot(file.read_text(encoding="utf-8"), f"--pilot {file}", effect_of, effect_scale)
+    try:
+        text = file.read_text(encoding="utf-8-sig")  # spreadsheets write a byte order mark
+    except UnicodeDecodeError:
+        raise UserError(f"--pilot {file}: not text in UTF-8; pass the {STUDENTS} of a sweep") from None
+    return read_pilot(text, f"--pilot {file}", effect_of, effect_scale)
 
 
 def design_of(arguments: PowerArguments, pilot: Pilot | None) -> Design:
