@@ -27,7 +27,7 @@ class OneStepArguments:
 
     model: tuple[str, ...] = (MLP_STEP.model, LM_STEP.model)
     """'mlp', nano models, or local folders with a causal language model."""
-    other: Annotated[str | None, option("MODEL", "nano models: another seed; else random")] = None
+    other: Annotated[str | None, option("MODEL", "for nano/gpt2-0 nano/gpt2-1, else random")] = None
     """Model with another initialisation (language models only); '' initialises one at random."""
     draws: Annotated[int | None, option("N", "1,000 for the MLP, 16 for a language model")] = None
     """Number of random draws."""
