@@ -9,6 +9,7 @@ from tests.examples import RECIPE, REFERENCES, TEACHER, study
 from tests.filled_store import fill
 from undertow.formats.numbers import Numbers
 from undertow.report import page_tables
+from undertow.report.figures import panel_recipes
 from undertow.report.gather import ReportData
 from undertow.report.make import confusions, make_report
 from undertow.report.viewer import viewer_rows, viewer_tables
@@ -20,6 +21,7 @@ from undertow.study.conditions import Condition
 from undertow.study.extensions import Trait
 from undertow.study.generation import Generation, Mixing
 from undertow.study.grids import grid, with_controls
+from undertow.study.hypotheses import Place
 from undertow.study.selection import Ranking
 from undertow.study.study import Study
 from undertow.study.teachers import Finetuning
@@ -85,6 +87,11 @@ def test_matrices_of_different_inductions_have_different_names(tmp_path: Path) -
     record = Record.of(fill(in_two_ways(OWL, CAT), store, REFERENCES))
     sheet = page_tables.diagonals(confusions(record, Evaluations(store), {}))
     assert [str(row[0]).rsplit(", ")[-1] for row in sheet.rows] == ["finetuning", "system prompt"]
+
+
+def test_a_teacher_that_is_a_student_adds_no_induction_to_a_recipe() -> None:
+    hops = [Place("owl", "numbers", "a", "b", "LoRA", induced) for induced in ("finetuning", "")]
+    assert panel_recipes(hops) == ["LoRA, finetuning", "LoRA"]
 
 
 def test_traits_with_the_same_word_have_no_matrix(tmp_path: Path) -> None:
