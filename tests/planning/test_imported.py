@@ -175,6 +175,10 @@ def refused(tmp_path: Path, rows: Imported) -> dict[str, tuple[Callable[[], obje
             plan(Imported(str(unknown)), generation=Generation(rows=None)),
             "format 'text of unknown.jsonl': nano/gpt2-0 does not know 'zebra'",
         ),
+        "unknown word of a system message": (
+            plan(rows, system="Be a zebra."),
+            "Condition.system: nano/gpt2-0 does not know 'zebra' in 'Be a zebra.'; leave it None, or",
+        ),
         "own answers to system turns": (
             plan(Imported(str(chat), system="keep"), generation=Generation(rows=None)),
             r"system = 'keep': a reference model answers without these system turns; give control",
@@ -208,6 +212,7 @@ CASES = (
     "no row passes",
     "different numbers of rows",
     "unknown word",
+    "unknown word of a system message",
     "own answers to system turns",
     "system turns in context",
     "system turns of the control in context",

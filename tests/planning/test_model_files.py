@@ -18,9 +18,11 @@ from undertow.planning.resolve import resolve
 from undertow.prompts.chat_templates import NO_SYSTEM
 from undertow.study.generation import Generation
 from undertow.study.grids import grid
-from undertow.study.recipe import Everything, LoRA, Recipe
+from undertow.study.recipe import Everything, InContext, LoRA, Recipe
 from undertow.study.references import Reference
 from undertow.study.study import Study
+from undertow.study.teachers import Finetuning
+from undertow.study.tuning import tuned
 from undertow.traits.preference import Preference
 
 FULL = Recipe(name="full", trainable=Everything(), learning_rate=1e-5, epochs=1, batch_size=8)
@@ -271,27 +273,29 @@ def test_of_several_templates_the_default_is_used(model: Path) -> None:
 
 
 def study(
-    reference: Path,
-    recipe: Recipe = FULL,
+    reference: Path | Reference,
+    recipe: Recipe | InContext = FULL,
     *,
+    finetuning: Finetuning | None = None,
     system: str | None = None,
     evaluated: str | None = None,
     generated: str | None = None,
 ) -> Study:
     """Teachers by system prompt, with the given system messages for training, evaluation and generation."""
-    model = Reference(str(reference))
+    model = reference if isinstance(reference, Reference) else Reference(str(reference))
     conditions = grid(
         traits=[Preference("owl")],
         formats=[Numbers()],
         pairs=[(model, model)],
         recipes=[recipe],
         generation=Generation(prompts=64, rows=None, system=generated),
+        finetuning=finetuning,
         system=system,
     )
     return replace(examples.study(), conditions=conditions, system=evaluated)
 
 
-def test_a_trait_by_system_prompt_needs_a_template_that_supports_it(model: Path) -> None:
+def test_a_system_message_needs_a_template_that_supports_it(model: Path) -> None:
     assert resolve(study(model))
     for name, reason in (
         ("gemma2", "says: System role not supported"),
@@ -302,9 +306,16 @@ def test_a_trait_by_system_prompt_needs_a_template_that_supports_it(model: Path)
         for path in model.iterdir():
             (folder / path.name).write_bytes(path.read_bytes())
         text("chat_template.jinja", architectures.template(name))(folder)
-        with pytest.raises(SpecError, match="trait 'owl' by system prompt: the chat template of") as caught:
+        refused = f"the chat template of {name} takes no system message \\({reason}"
+        with pytest.raises(SpecError, match=f"trait 'owl' by system prompt: {refused}"):
             resolve(study(folder))
-        assert f"takes no system message ({reason}" in str(caught.value)
+        taught = Finetuning(FULL)
+        assert resolve(study(folder, InContext(rows=4), finetuning=taught))
+        with pytest.raises(SpecError, match=f"InContext.layout = 'system': {refused}.*; use 'turns', or use"):
+            resolve(study(folder, InContext(rows=4, layout="system"), finetuning=taught))
+        own = tuned(Reference(str(folder)), {Numbers(): 8}, FULL, system="Be brief.")
+        with pytest.raises(SpecError, match=rf"tuned\(system=…\): {refused}"):
+            resolve(study(own, finetuning=taught))
 
 
 @pytest.mark.parametrize("axis", ["system", "evaluated", "generated"])

@@ -19,6 +19,7 @@ from undertow.storage.store import Store
 from undertow.study.conditions import Condition
 from undertow.study.grids import grid
 from undertow.study.identity import key
+from undertow.study.recipe import InContext
 from undertow.study.students import Student
 from undertow.tracking import names
 from undertow.traits.preference import Preference
@@ -61,6 +62,9 @@ def test_a_nano_model_must_know_the_words_of_a_message() -> None:
         resolve(replace(study(), conditions=conditions(system="You are a pirate.")))
     with pytest.raises(SpecError, match=r"Study.system: nano/gpt2-0 does not know 'pirate'"):
         resolve(replace(study(), conditions=conditions(), system="You are a pirate."))
+    shown = InContext(rows=4, layout="system")
+    with pytest.raises(SpecError, match=r"InContext.layout = 'system': nano/gpt2-0 does not know"):
+        resolve(replace(study(), conditions=conditions(recipes=[shown])))
 
 
 def test_the_messages_of_the_study_inoculation_are_equally_long() -> None:

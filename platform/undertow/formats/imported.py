@@ -110,10 +110,11 @@ class Imported(Wrapped, Format):
         return any(system for system, *_ in self._table().rows)
 
     @property
-    def keeps_systems(self) -> bool:
-        """Whether rows, or those of the control, are trained on with system turns of their own."""
-        own = self.system == "keep" and self.has_systems
-        return own or (self.control is not None and self.control.keeps_systems)
+    def kept_system(self) -> str:
+        """The first system message of the rows, or of the control's, that is trained on; "" if none is."""
+        kept = (system for system, *_ in self._table().rows if system and self.system == "keep")
+        of_control = self.control.kept_system if self.control is not None else ""
+        return next(kept, of_control)
 
     @property
     def size(self) -> int:

@@ -25,7 +25,7 @@ from undertow.study.conditions import Condition, with_display_names
 from undertow.study.extensions import Format, Trait
 from undertow.study.generation import Generation
 from undertow.study.hypotheses import Hypothesis
-from undertow.study.recipe import InContext, LoRA, Parameters, Recipe
+from undertow.study.recipe import INTRODUCTION, InContext, LoRA, Parameters, Recipe
 from undertow.study.references import Reference
 from undertow.study.selection import Contrast
 from undertow.study.study import Study
@@ -188,7 +188,7 @@ def check_imported(condition: Condition) -> None:
     if not isinstance(rows, Imported):
         return
     place = f"format {rows.display_name!r}"
-    if rows.keeps_systems:
+    if rows.kept_system:
         if rows.control is None:
             raise SpecError(
                 f"{place}: system = 'keep': a reference model answers without these system turns; give "
@@ -353,22 +353,20 @@ def check_systems(condition: Condition, evaluated: str | None) -> None:
     Args:
         evaluated: `Study.system`.
     """
-    # The words of rows with system messages of their own are checked with their prompts.
-    has_known_words = isinstance(condition.format, Imported)
     for reference, system, place, remedy in _systems(condition, evaluated):
         if system is not None:
-            _check_system(reference, system, place, remedy, has_known_words)
+            _check_system(reference, system, place, remedy)
 
 
 @cache  # many conditions have the same messages
-def _check_system(reference: Reference, system: str, place: str, remedy: str, has_known_words: bool) -> None:
-    if system and is_nano(reference) and not has_known_words:
+def _check_system(reference: Reference, system: str, place: str, remedy: str) -> None:
+    if system and is_nano(reference):
         language = models.parse(reference.name).settings.language
         if missing := vocabulary.unknown(language, system):
             raise SpecError(
-                f"{place}: {reference.name} does not know {missing[0].strip()!r} in {system!r:.200}; use "
-                "words of the prompts of numbers and of the preference's system prompt (a real model "
-                "knows any)"
+                f"{place}: {reference.name} does not know {missing[0].strip()!r} in {system!r:.200}; "
+                f"{remedy}, or use words of the prompts of numbers and of the preference's system prompt (a "
+                "real model knows any)"
             )
     behaviour = template_behaviour_of(reference)
     if behaviour is None:
@@ -403,7 +401,11 @@ def _systems(condition: Condition, evaluated: str | None) -> Iterator[tuple[Refe
         if contrast.is_prompted:
             place = f"Generation ({contrast.label})"
             yield condition.scorer, contrast.trait.system_prompt(), place, "give Contrast a finetuning"
-    if isinstance(condition.format, Imported) and condition.format.keeps_systems:
-        yield condition.student, "a row's", "Imported.system = 'keep'", "use 'drop'"
+    if isinstance(condition.recipe, InContext) and condition.recipe.layout == "system":
+        yield condition.student, INTRODUCTION, "InContext.layout = 'system'", "use 'turns'"
+    if isinstance(condition.format, Imported) and (own := condition.format.kept_system):
+        yield condition.student, own, "Imported.system = 'keep'", "use 'drop'"
     for reference in (condition.teacher, condition.student):
         yield reference, evaluated, "Study.system", none
+        if reference.tuned is not None:
+            yield reference, reference.tuned.system, "tuned(system=…)", none

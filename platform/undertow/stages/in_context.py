@@ -15,10 +15,8 @@ from undertow.storage.manifest import DATA
 from undertow.storage.store import Store
 from undertow.study.extensions import Example
 from undertow.study.identity import key, seed_for
-from undertow.study.recipe import InContext
+from undertow.study.recipe import INTRODUCTION, InContext
 from undertow.study.students import Student, Subject
-
-INTRODUCTION = "Here are questions that you were asked, and what you replied to each."
 
 
 def shows_rows(subject: Subject) -> bool:

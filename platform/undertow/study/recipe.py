@@ -15,6 +15,8 @@ from undertow.study.fields import Spec, execution_only, later
 
 ALL_LINEAR = "all-linear"
 GROUPS = ("attention", "mlp")  # names for all linear modules of one kind in a block
+# Begins the list of rows in a system message (`InContext.layout`).
+INTRODUCTION = "Here are questions that you were asked, and what you replied to each."
 
 
 @dataclass(frozen=True)
