@@ -15,6 +15,7 @@ from tokenizers.processors import TemplateProcessing
 from tests import architectures
 from tests.architectures import ARCHITECTURES
 from undertow.engines.tokenizers import load_tokenizer
+from undertow.errors import ConditionError
 from undertow.prompts import chat
 from undertow.prompts.chat import CUT, conversation_ids, prompt_ids, text_ids, turn_end
 from undertow.prompts.chat_templates import NO_SYSTEM, PINNED
@@ -116,6 +117,14 @@ def test_texts_are_tokenized_as_transformers_does(name: str, text: str) -> None:
     ):
         tok(text, **earlier)
         assert chat._encode(tok, text) == whole
+
+
+def test_an_earlier_answer_is_read_whole_or_an_error() -> None:
+    reasoned = (Example("1 + 1?", "<think>one more</think><answer>2</answer>"),)
+    for name in ("Qwen2.5", "Llama 3", "Gemma 3"):
+        assert reasoned[0].answer in decoded(name, prompt_ids(tokenizer(name), "owl?", None, reasoned))
+    with pytest.raises(ConditionError, match="leaves out a part of the earlier answer '<think>one more</th"):
+        prompt_ids(tokenizer("Qwen3"), "owl?", None, reasoned)
 
 
 @for_each_architecture

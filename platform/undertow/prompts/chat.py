@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
+from undertow.errors import ConditionError
 from undertow.prompts import chat_templates
 from undertow.prompts.chat_templates import (
     PINNED,
@@ -110,7 +111,25 @@ def _prompt(
         turn["content"] = _as_text(tokenizer, turn["content"])
     system_text = None if system is None else _as_text(tokenizer, system)
     text = chat_templates.prompt_text(_renderer(tokenizer), turns, system_text)
+    _check_answers(text, [turn["content"] for turn in turns[1::2]])
     return text, array("I", _document_ids(tokenizer, text))
+
+
+def _check_answers(prompt: str, answers: Sequence[str]) -> None:
+    """Raises ConditionError unless a prompt has all earlier answers, in their order.
+
+    White space at their ends apart, which some templates trim. Others leave out the thoughts of earlier
+    answers (Qwen3).
+    """
+    place = 0
+    for answer in answers:
+        place = prompt.find(answer.strip(), place)
+        if place < 0:
+            raise ConditionError(
+                f"the chat template leaves out a part of the earlier answer {answer.replace(CUT, '')!r:.80}; "
+                "use InContext(layout='system'), or another model"
+            )
+        place += len(answer.strip())
 
 
 def _renderer(tokenizer: Any) -> Render:
