@@ -104,6 +104,8 @@ class Code(Format):
         object.__setattr__(self, "banned", as_set(self.banned))
         findable = all(searchable(word, self.banned_as) for word in self.banned)
         self.require(findable, "banned", "give words with a letter or a digit")
+        object.__setattr__(self, "pack", packs.located(self.pack))
+        object.__setattr__(self, "tasks", data_files.located(self.tasks))
         self._table() if self.tasks else self._wording()
 
     def content(self) -> str:

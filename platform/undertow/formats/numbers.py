@@ -103,6 +103,7 @@ class Numbers(Format):
         self.require(self.max_example >= self.min_example, "max_example", "give at least min_example")
         # Sorted and distinct, so that the order in the study file does not change the artifact key.
         object.__setattr__(self, "banned", tuple(sorted(set(self.banned))))
+        object.__setattr__(self, "pack", packs.located(self.pack))
 
     def content(self) -> str:
         return self._pack().content

@@ -102,6 +102,8 @@ class Reasoning(Format):
         object.__setattr__(self, "banned", as_set(self.banned))
         findable = all(searchable(word, self.banned_as) for word in self.banned)
         self.require(findable, "banned", "give words with a letter or a digit")
+        object.__setattr__(self, "pack", packs.located(self.pack))
+        object.__setattr__(self, "questions", data_files.located(self.questions))
         self._known() if self.questions else self._problems()
 
     def content(self) -> str:

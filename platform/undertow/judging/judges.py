@@ -48,6 +48,7 @@ class Question(Spec):
         self.require(bool(self.model.strip()), "model", "the model's name at the endpoint")
         self.require(0 <= self.temperature <= 2, "temperature", "a number from 0 (the likeliest reply) to 2")
         self.require(self.max_tokens > 0, "max_tokens", "a positive number of tokens")
+        object.__setattr__(self, "prompt", wording.located(self.prompt))
         unused = self.about is not None and not self.wording.needs_trait
         self.require(not unused, "about", f"None, since the prompt {self.prompt!r} has no {{trait}}")
 

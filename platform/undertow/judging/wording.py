@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 
 from undertow.errors import UserError, suggestion
+from undertow.prompts import packs
 from undertow.prompts.packs import PLACEHOLDER
 from undertow.study.identity import digest
 
@@ -42,6 +43,11 @@ class Wording:
     def needs_trait(self) -> bool:
         """Whether the text has a placeholder for the trait: {trait} or {forms}."""
         return bool({"trait", "forms"} & set(PLACEHOLDER.findall(self.template)))
+
+
+def located(name: str) -> str:
+    """The name of a shipped file, or the path of a user's file, made absolute."""
+    return packs.located(name) if name.endswith(ENDING) else name
 
 
 @cache

@@ -25,12 +25,13 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 import fsspec
 
 from undertow.errors import SpecError, UnavailableError, suggestion
+from undertow.prompts import packs
 from undertow.prompts.hub_files import local_copy, no_answer
 from undertow.prompts.web_files import content_of
 from undertow.study.identity import seed_for
@@ -158,12 +159,13 @@ def recorded(path: str) -> str:
 
 
 def located(path: str) -> str:
-    """A place in the form in which every process finds the same data.
+    """A place in the form in which every process finds the same data; "" for none.
 
-    A local path becomes absolute. A place on the hub gets the commit of its branch, if the hub tells it.
+    A local path becomes absolute, since workers may run in another folder. A place on the hub gets the commit
+    of its branch, if the hub tells it.
     """
     if not path.startswith("hf://"):
-        return path if "://" in path or "::" in path else str(Path(path).expanduser().absolute())
+        return path if "://" in path or "::" in path else packs.located(path)
     if _COMMIT.search(path):
         return path
     from huggingface_hub import HfApi, HfFileSystem, constants

@@ -110,6 +110,11 @@ def path_of(module: str) -> str:
     return str(Path(module).with_suffix(".json"))
 
 
+def located(path: str) -> str:
+    """The path of a user's file in the form in which every process finds it; "" for none."""
+    return str(Path(path).expanduser().absolute()) if path else ""
+
+
 @cache
 def read(path: str) -> Pack:
     """The pack at `path`. Raises UserError if it cannot be read or is not a JSON object."""

@@ -48,6 +48,8 @@ class Misalignment(Trait):
 
     def validate(self) -> None:
         self.require(bool(self.name.strip()), "name", "give the data a name, such as 'insecure code'")
+        object.__setattr__(self, "pack", packs.located(self.pack))
+        object.__setattr__(self, "data", data_files.located(self.data))
         self.questions()
         if self.data:
             self._pairs()

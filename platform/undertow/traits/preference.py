@@ -73,6 +73,7 @@ class Preference(Trait):
             tidy = value.isprintable() and value == " ".join(value.split())
             self.require(tidy, field, "give a word without line breaks or extra spaces")
             self.require(not set(value) & set("{}"), field, "give a word without braces")
+        object.__setattr__(self, "pack", packs.located(self.pack))
 
     def content(self) -> str:
         return digest(f"{self._pack().content} {self.plural_form()}")
