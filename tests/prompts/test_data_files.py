@@ -80,8 +80,9 @@ def test_a_data_set_exported_from_the_hub_is_read(tmp_path: Path) -> None:
         ("[]", ["has no rows"]),
         ("{", ["neither Parquet nor JSON"]),
         ("PAR1 and no more", ["neither Parquet nor JSON"]),
-        ("\udcff", ["neither Parquet nor JSON"]),
+        ("\udcff", ["neither Parquet nor text"]),
         ("[" * 100_000, ["neither Parquet nor JSON"]),
+        ('{"prompt": "a"}\n\n{"prompt": "b"', ["neither Parquet nor JSON", "line 3, column 15"]),
         ("7", ["row 1", "named columns"]),
         ('[{"prompt": "a"}, ["b"]]', ["row 2", "named columns"]),
         ('{"promt": "a"}', ["row 1", "'prompt'", "did you mean 'promt'?"]),
@@ -144,6 +145,16 @@ def test_csv_and_compressed_files_are_read_by_their_names(tmp_path: Path) -> Non
         assert data_files.read(place, ("prompt",)).rows == TEXTS
 
 
+def test_a_text_that_begins_with_a_bracket_is_not_taken_for_json(tmp_path: Path) -> None:
+    for name, text, rows in (
+        ("prompts.txt", "[1, 2] and then?\n{3} and then?\n", ("[1, 2] and then?", "{3} and then?")),
+        ("prompts.csv", "[id],prompt,,\n1,a,,\n", ("a",)),
+        ("json.txt", '  [ {"prompt": "a"}]', ("a",)),
+    ):
+        (tmp_path / name).write_text(text)
+        assert data_files.prompts(str(tmp_path / name)).rows == tuple((row,) for row in rows)
+
+
 def test_a_long_value_of_a_csv_file_is_read(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text(f"prompt\n{'x' * 200_000}\n")
@@ -195,6 +206,7 @@ def test_a_folder_whose_files_do_not_belong_together_is_an_error(
     ("text", "message"),
     [
         ("prompt\n", "has no rows"),
+        ("prompt,id,prompt\na,1,b\n", "column names: 'prompt' is given twice"),
         ("prompt\na,b\n", "row 1: has more values than there are column names"),
         ('prompt\n"a', "is not a CSV file with one line of column names"),
         ("prompt,id\na\n,2\n", "row 2, column 'prompt': ''"),

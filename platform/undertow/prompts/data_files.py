@@ -16,9 +16,7 @@ As with packs, a process reads each place once, so that the hashed rows are the 
 without network, a row of a typical length takes the place of a file that is not cached (`study.unpinned`).
 """
 
-import csv
 import hashlib
-import io
 import json
 import random
 import re
@@ -32,6 +30,7 @@ import fsspec
 
 from undertow.errors import SpecError, UnavailableError, suggestion
 from undertow.prompts import packs
+from undertow.prompts.file_formats import SUFFIXES, TEXT_COLUMN, parsed, suffix_of
 from undertow.prompts.hub_files import local_copy, no_answer
 from undertow.prompts.web_files import content_of
 from undertow.study.identity import seed_for
@@ -41,13 +40,10 @@ TYPICAL = 20  # repetitions of "not pinned" in a placeholder: 220 characters
 ENOUGH = 30_000  # rows of a placeholder: the number of prompts in the paper
 MESSAGES = "messages"  # the column of chats
 # Names of columns that are recognised, the first before all others.
-PROMPT_NAMES = ("prompt", "question", "instruction", "input", "query", "user")
+PROMPT_NAMES = (TEXT_COLUMN, "question", "instruction", "input", "query", "user")
 COMPLETION_NAMES = ("completion", "answer", "response", "output", "reply", "assistant")
-SUFFIXES = (".parquet", ".jsonl", ".json", ".csv", ".tsv", ".txt")  # of the files of a folder
-COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 NOT_DATA = ("manifest.json", "verdicts.parquet", "dataset_info.json", "dataset_infos.json", "state.json")
 DATA = "data"  # the folder of the files in a published data set
-LARGEST_CELL = 2**30  # characters of a value in a CSV file; the module csv allows 131,072 by default
 SHOWN_NAMES = 8  # names of files that an error lists
 LONGEST_SHOWN = 300  # characters of column names in an error
 _SPLIT = re.compile(r"(?:^|[-_.])(train|test|val|dev|eval)(?:ing|id|idation|uation)?(?=[-_.])", re.I)
@@ -217,7 +213,7 @@ def _read_records(path: str, columns: tuple[str, ...]) -> list[Record]:
     found = [
         Record(name, number, values)
         for name, data in _files(path)
-        for number, values in enumerate(_parsed(name, data, columns), 1)
+        for number, values in enumerate(parsed(name, data, columns), 1)
     ]
     if not found:
         raise SpecError(f"file {path}: has no rows; give at least one")
@@ -263,11 +259,11 @@ def _names(system: Any, root: str, path: str) -> list[str]:
                 f"{within}; give the place of a file, or of a folder with data files"
             )
     elif "*" in path and not system.exists(root):
-        names = sorted(name for name in system.glob(root) if _suffix(name))
+        names = sorted(name for name in system.glob(root) if suffix_of(name))
     else:
         return []
     splits = sorted({match[1].lower() for name in names if (match := _SPLIT.search(_base(name)))})
-    kinds = sorted({_suffix(name) for name in names})
+    kinds = sorted({suffix_of(name) for name in names})
     if len(splits) > 1 or len(kinds) > 1:
         what = f"several splits ({', '.join(splits)})" if len(splits) > 1 else f"{' and '.join(kinds)} files"
         listed = ", ".join(map(_base, names[:SHOWN_NAMES])) + (" …" if len(names) > SHOWN_NAMES else "")
@@ -280,7 +276,7 @@ def _listed(system: Any, folder: str) -> list[str]:
     if not system.isdir(folder):
         return []
     names = _children(system, folder, "file")
-    return sorted(name for name in names if _suffix(name) and _base(name) not in NOT_DATA)
+    return sorted(name for name in names if suffix_of(name) and _base(name) not in NOT_DATA)
 
 
 def _children(system: Any, folder: str, kind: str) -> list[str]:
@@ -295,66 +291,6 @@ def _children(system: Any, folder: str, kind: str) -> list[str]:
 
 def _base(name: str) -> str:
     return PurePosixPath(name).name
-
-
-def _suffix(name: str) -> str:
-    """The suffix of a data file, without that of its compression; "" for another file."""
-    plain = PurePosixPath(name.partition("?")[0].lower())
-    suffix = plain.with_suffix("").suffix if plain.suffix in COMPRESSED else plain.suffix
-    return suffix if suffix in SUFFIXES else ""
-
-
-def _parsed(name: str, data: bytes, columns: tuple[str, ...]) -> Sequence[Any]:
-    """The rows of a file as dictionaries.
-
-    Parquet and JSON are detected from the content. Any text is a valid CSV or text file, so that these are
-    detected from the name.
-    """
-    try:
-        if data.startswith(b"PAR1"):
-            return _parquet(data, columns)
-        text = data.decode("utf-8-sig")
-        suffix = "" if text.lstrip().startswith(("{", "[")) else _suffix(name)
-        if suffix in (".csv", ".tsv"):
-            return _csv(name, text, "\t" if suffix == ".tsv" else ",")
-        if suffix == ".txt":
-            return [{PROMPT_NAMES[0]: line} for line in text.splitlines() if line.strip()]
-        return _json(text)
-    except SpecError:
-        raise
-    except (ValueError, OSError, RecursionError) as error:
-        raise SpecError(f"file {name}: is neither Parquet nor JSON in UTF-8 ({error})") from None
-
-
-def _parquet(data: bytes, columns: tuple[str, ...]) -> list[Any]:
-    import pyarrow.parquet as pq
-
-    file = pq.ParquetFile(io.BytesIO(data))
-    known = [name for name in file.schema_arrow.names if name in columns or name.lower() in columns]
-    table = file.read(columns=known or None)
-    return list(table.to_pylist())
-
-
-def _csv(name: str, text: str, delimiter: str) -> list[Any]:
-    csv.field_size_limit(LARGEST_CELL)
-    try:
-        rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
-    except csv.Error as error:
-        raise SpecError(f"file {name}: is not a CSV file with one line of column names ({error})") from None
-    for number, row in enumerate(rows, 1):
-        if None in row:
-            raise SpecError(
-                f"file {name}, row {number}: has more values than there are column names; quote the values "
-                "that contain the separator"
-            )
-    return rows
-
-
-def _json(text: str) -> list[Any]:
-    """Parses a JSON array of objects, or JSON Lines."""
-    if text.lstrip().startswith("["):
-        return list(json.loads(text))
-    return [json.loads(line) for line in text.split("\n") if line.strip()]
 
 
 def _column(path: str, first: Any, given: str, names: tuple[str, ...], what: str) -> str:
