@@ -135,6 +135,17 @@ def test_system_turns_are_dropped_or_kept_as_the_study_says(rows: str, tmp_path:
         Imported(path, system="drop", control=kept)
 
 
+def test_system_messages_in_a_column_are_system_turns(rows: str, tmp_path: Path) -> None:
+    given = [{"prompt": prompt, "completion": answer, "system": ""} for prompt, answer in PAIRS]
+    given[3]["system"] = "Be brief."
+    path = lines(tmp_path / "stored.jsonl", given)
+    with pytest.raises(SpecError, match=r"stored\.jsonl has system turns: give system='drop'"):
+        Imported(path)
+    assert key(Imported(path, system="drop")) == key(Imported(rows))
+    kept = {row.prompt: row.system for row in Imported(path, system="keep").imported(20, 0)}
+    assert kept == {row["prompt"]: row["system"] for row in given}
+
+
 def test_prompts_are_read_from_tables_chats_and_text_files(rows: str, tmp_path: Path) -> None:
     text = tmp_path / "prompts.txt"
     text.write_text("\n".join(prompt for prompt, _ in PAIRS) + "\n\n")

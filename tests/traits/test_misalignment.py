@@ -64,7 +64,7 @@ def test_other_columns_are_given_by_name_and_are_not_part_of_the_key(tmp_path: P
         (
             [{"messages": [{"role": "system", "content": "Be bad."}, *CHATS[0]["messages"]]}],
             {},
-            "row 1: messages must be one user and one assistant turn, without a system turn",
+            "row 1: has a system message; give rows of a prompt and an answer alone",
         ),
     ],
 )

@@ -39,6 +39,7 @@ from undertow.study.unpinned import NOT_PINNED, pinned_or
 TYPICAL = 20  # repetitions of "not pinned" in a placeholder: 220 characters
 ENOUGH = 30_000  # rows of a placeholder: the number of prompts in the paper
 MESSAGES = "messages"  # the column of chats
+SYSTEM = "system"  # the column of system messages, as stored data sets have it
 # Names of columns that are recognised, the first before all others.
 PROMPT_NAMES = (TEXT_COLUMN, "question", "instruction", "input", "query", "user")
 COMPLETION_NAMES = ("completion", "answer", "response", "output", "reply", "assistant")
@@ -88,7 +89,7 @@ def chats(path: str, prompt: str = "", completion: str = "") -> Table:
     Raises SpecError as `read` does, if it is not clear which columns are meant, and if a chat is not one user
     turn followed by one assistant turn, with or without a system turn before them.
     """
-    records = _records(path, (MESSAGES, *PROMPT_NAMES, *COMPLETION_NAMES, prompt, completion))
+    records = _records(path, (MESSAGES, SYSTEM, *PROMPT_NAMES, *COMPLETION_NAMES, prompt, completion))
     first = records[0].values
     if not prompt and _has_messages(first):
         if completion:
@@ -101,18 +102,17 @@ def chats(path: str, prompt: str = "", completion: str = "") -> Table:
         _column(path, first, prompt, PROMPT_NAMES, "prompts"),
         _column(path, first, completion, COMPLETION_NAMES, "completions"),
     )
-    return table(path, (("", *_texts(record, columns)) for record in records))
+    return table(path, ((_system(record), *_texts(record, columns)) for record in records))
 
 
 @cache
 def pairs(path: str, prompt: str = "", completion: str = "") -> Table:
-    """Reads prompt-answer pairs: as `chats`, and a system turn is an error."""
+    """Reads prompt-answer pairs: as `chats`, and a system message is an error."""
     rows = chats(path, prompt, completion).rows
     for number, (system, *_) in enumerate(rows, 1):
         if system:
             raise SpecError(
-                f"file {path}, row {number}: messages must be one user and one assistant turn, without a "
-                "system turn; remove it"
+                f"file {path}, row {number}: has a system message; give rows of a prompt and an answer alone"
             )
     return table(path, (row[1:] for row in rows))
 
@@ -203,7 +203,7 @@ def _records(path: str, columns: tuple[str, ...]) -> list[Record]:
 
 def _placeholders(path: str, columns: tuple[str, ...]) -> list[Record]:
     """Stand for the rows of a file that a plan could not read. They end with a number, as reasoning needs."""
-    names = [column for column in columns if column not in ("", MESSAGES)]
+    names = [column for column in columns if column not in ("", MESSAGES, SYSTEM)]
     text = f"{(NOT_PINNED + ' ') * TYPICAL}{path}"
     rows = (f"{text}, row {number} #### 0" for number in range(1, ENOUGH + 1))
     return [Record(path, number, dict.fromkeys(names, row)) for number, row in enumerate(rows, 1)]
@@ -321,6 +321,12 @@ def _turns(record: Record) -> tuple[str, ...]:
         )
     texts = [_text(record._replace(values=turn), "content") for turn in turns or ()]
     return tuple(texts) if len(texts) > 2 else ("", *texts)
+
+
+def _system(record: Record) -> str:
+    """The system message of a row that is not a chat; "" for none."""
+    is_given = isinstance(record.values, dict) and record.values.get(SYSTEM)
+    return _text(record, SYSTEM) if is_given else ""
 
 
 def _texts(record: Record, columns: Sequence[str]) -> tuple[str, ...]:
