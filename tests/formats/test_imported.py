@@ -177,6 +177,19 @@ def test_an_error_names_the_field_and_the_remedy(
         make(rows)
 
 
+def test_imported_reasoning_is_compared_with_the_right_answers(tmp_path: Path) -> None:
+    rules = Reasoning(questions=lines(tmp_path / "questions.jsonl", [{"question": "1 + 1?", "answer": "2"}]))
+    (asked,) = rules.prompts(1, seed=0)
+    right, wrong = (f"<think>one more</think><answer>{number}</answer>" for number in (2, 3))
+    place = columns(tmp_path / "rows.jsonl", pairs=[(asked, right), (asked, wrong)])
+    data = Imported(place, format=rules)
+    assert [data.rejection(*row[1:]) for row in data.imported(2, 0)].count("wrong answer") == 1
+    assert key(data) != key(Imported(place))
+    assert Prompts(place, rules).rejection(asked, right) is None
+    with pytest.raises(SpecError, match=r"the right answer to '1 \+ 2\?' is unknown"):
+        Imported(columns(tmp_path / "other.jsonl", pairs=[("1 + 2?", right)]), format=rules)
+
+
 def test_only_formats_with_parts_can_be_shuffled(rows: str) -> None:
     def shuffled(format_: Format) -> Dataset:
         return Dataset(completions=ImportedCompletions(format=format_, prompts=3), shuffle="within answers")

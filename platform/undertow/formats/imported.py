@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from undertow.formats.reasoning import Reasoning
 from undertow.formats.text import Text
 from undertow.formats.user_prompts import Prompts
 from undertow.formats.wrapped import Wrapped
@@ -69,6 +70,8 @@ class Imported(Wrapped, Format):
             f"{data_files.shown(self.place)} has system turns: give system='drop' to train without them, or "
             "system='keep' to train on each row with its own",
         )
+        if isinstance(self.format, Reasoning):
+            self.own_prompts()  # raises SpecError for a prompt whose right answer is unknown
         if self.control is not None:
             self.require(self.control.control is None, "control", "rows without a control of their own")
             if self.control.has_systems and self.has_systems:

@@ -14,6 +14,7 @@ from undertow.formats.text import Text
 from undertow.formats.wrapped import Wrapped
 from undertow.prompts import data_files, packs
 from undertow.study.extensions import Format
+from undertow.study.unpinned import is_unpinned
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class Prompts(Wrapped, Format):
         place: file, folder or URL (see `data_files.prompts`) of the prompts: a column of a table, the user's
             turns of chats, or the lines of a text file. The prompts are part of the artifact key, their
             place is not.
-        format: the format whose rules reject completions; by default any text is kept.
+        format: the format whose rules reject completions; by default any text is kept. `Reasoning` must know
+            the right answer to every prompt.
         column: the column of the prompts, if it has none of the usual names.
     """
 
@@ -37,17 +39,16 @@ class Prompts(Wrapped, Format):
     def validate(self) -> None:
         self.require(bool(self.place), "place", "the file or URL of the prompts")
         self.require(
-            not isinstance(self.format, Reasoning),
-            "format",
-            "the right answers to other prompts are unknown; use Reasoning(questions=…)",
-        )
-        self.require(
             not isinstance(self.format, Wrapped),
             "format",
             "a format with rules of its own, such as Numbers()",
         )
         object.__setattr__(self, "place", data_files.located(self.place))
-        self.all()
+        prompts, rules = self.all(), self.format
+        if isinstance(rules, Reasoning) and not (is_unpinned(self.place) or is_unpinned(rules.questions)):
+            unknown = next((prompt for prompt in prompts if rules.right_answer(prompt) is None), None)
+            remedy = f"the right answer to {unknown!r:.80} is unknown; use Reasoning(questions=…) that has it"
+            self.require(unknown is None, "format", remedy)
 
     def content(self) -> str:
         return self._table().content
