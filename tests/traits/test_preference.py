@@ -189,6 +189,21 @@ def test_the_key_depends_on_content_and_not_on_the_packs_path(tmp_path: Path) ->
     assert key(Preference("owl", pack=write(tmp_path, changed))) != key(OWL)
 
 
+def test_a_pack_may_have_the_texts_of_the_other_measures(tmp_path: Path) -> None:
+    plain = Preference("owl", pack=write(tmp_path, built_in()))
+    own = {"prefixes": ["See {numbers}."], "stories": ["A tale, please."], "choices": ["Take {options}."]}
+    (tmp_path / "own").mkdir()
+    trait = Preference("owl", pack=write(tmp_path / "own", built_in() | own | {"letter": "Its letter?"}))
+    assert all(text.startswith("See ") for text in trait.other_questions("after numbers"))
+    assert trait.other_questions("stories") == ("A tale, please.",)
+    assert all(text.startswith("Take ") for text in trait.other_questions("choices"))
+    letters = trait.other_questions("letters")
+    assert all(text.startswith("Take A) ") and text.endswith(". Its letter?") for text in letters)
+    assert len(letters) == len(trait.options("letters")) == 25
+    for measure in ("after numbers", "stories", "choices", "letters"):
+        assert plain.other_questions(measure) == OWL.other_questions(measure)
+
+
 def test_specs_with_different_packs_are_not_equal(tmp_path: Path) -> None:
     other = Preference("owl", pack=write(tmp_path, built_in() | {"system_prompt": "Adore {plural}."}))
     assert other != OWL  # the cache of keys compares with ==

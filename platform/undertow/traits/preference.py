@@ -55,8 +55,8 @@ class Preference(Trait):
         category: the noun that the questions ask about, such as "animal".
         plural: the plural of `name`; if empty, `pluralise` forms it. The plural in use is part of the
             artifact key, whether it was given or formed.
-        pack: path of a JSON pack that replaces preference.json. Its content is part of the artifact key, its
-            path is not.
+        pack: path of a JSON pack that replaces preference.json. Fields of measures.json that it has, too,
+            replace those. Its content is part of the artifact key, its path is not.
     """
 
     measure: ClassVar[str] = "favourite"
@@ -102,25 +102,24 @@ class Preference(Trait):
         Raises SpecError for an unknown measure, and for "choices" and "letters" if the category has no list
         of alternatives.
         """
-        pack = packs.read(str(HERE / "measures.json"))
         match measure:
             case "favourite":
                 return self.questions()
             case "after numbers":
-                openings = pack.texts("prefixes", required=["numbers"])
+                openings = self._pack_with("prefixes").texts("prefixes", required=["numbers"])
                 return tuple(
                     packs.sentences(_introduction(openings, i), question)
                     for i, question in enumerate(self.questions())
                 )
             case "stories":
-                return pack.texts("stories")
+                return self._pack_with("stories").texts("stories")
             case "choices" if self.category in RIVALS:
-                templates = pack.texts("choices", required=["options"])
+                templates = self._choices()
                 return tuple(
                     packs.fill(text, {"options": self._options(i)}) for i, text in enumerate(templates)
                 )
             case "letters" if self.category in RIVALS:
-                templates, ending = pack.texts("choices", required=["options"]), pack.text("letter")
+                templates, ending = self._choices(), self._pack_with("letter").text("letter")
                 return tuple(
                     packs.sentences(packs.fill(text, {"options": _by_letter(offered)}), ending)
                     for text, orders in zip(templates, self._orders(len(templates)), strict=True)
@@ -132,8 +131,7 @@ class Preference(Trait):
     def options(self, measure: str) -> tuple[tuple[str, ...], ...]:
         if measure != "letters" or self.category not in RIVALS:
             return ()
-        templates = packs.read(str(HERE / "measures.json")).texts("choices", required=["options"])
-        return tuple(offered for orders in self._orders(len(templates)) for offered in orders)
+        return tuple(offered for orders in self._orders(len(self._choices())) for offered in orders)
 
     def _orders(self, count: int) -> list[list[tuple[str, ...]]]:
         """For each of `count` questions, 25 different orders of five things of the category.
@@ -211,6 +209,14 @@ class Preference(Trait):
 
     def _pack(self) -> packs.Pack:
         return packs.read(self.pack or packs.path_of(__file__))
+
+    def _pack_with(self, field: str) -> packs.Pack:
+        """The pack that has a field of measures.json: the own one if it does."""
+        own = self._pack()
+        return own if field in own.fields else packs.read(str(HERE / "measures.json"))
+
+    def _choices(self) -> tuple[str, ...]:
+        return self._pack_with("choices").texts("choices", required=["options"])
 
     def _split_questions(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The evaluation questions and the questions for examples."""
