@@ -2,8 +2,10 @@
 
 import math
 import pickle
+import re
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, dataclass, fields, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -106,6 +108,21 @@ def test_a_value_of_the_wrong_type_is_reported_with_its_field(fields: dict[str, 
 )
 def test_an_invalid_value_is_reported_with_a_remedy(make: Callable[[], object], expected: str) -> None:
     assert expected in message(make)
+
+
+def test_a_field_that_no_spec_can_have_is_reported_with_its_class() -> None:
+    for annotations, expected in (
+        ({"words": list[str]}, "Own.words: list[str] cannot be the type of a field; use int, float"),
+        ({"weights": dict[str, float] | None}, "Own.weights: dict[str, float] | None cannot be the type"),
+        ({"pair": tuple[str, int]}, "Own.pair: tuple[str, int] cannot be the type of a field"),
+        ({"where": Path}, "Own.where: pathlib.Path cannot be the type of a field"),
+        ({"anything": Any}, "Own.anything: Any cannot be the type of a field"),
+        ({"type": str}, "Own.type: a field cannot have this name; rename it"),
+        ({"content": str}, "Own.content: a field cannot have this name; rename it"),
+    ):
+        own: Any = dataclass(frozen=True)(type("Own", (Spec,), {"__annotations__": annotations}))
+        with pytest.raises(SpecError, match=re.escape(expected)):
+            own("x")
 
 
 def teacher(**fields: Any) -> Teacher:

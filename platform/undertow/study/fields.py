@@ -15,6 +15,7 @@ import types
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import import_module
+from inspect import formatannotation
 from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 from undertow.errors import SpecError, suggestion
@@ -32,12 +33,38 @@ TYPE_NAMES: Mapping[Any, str] = {
 
 @cache
 def field_types(cls: type) -> dict[str, Any]:
-    """Maps each field to its type, in the order of the fields."""
+    """Maps each field to its type, in the order of the fields.
+
+    Raises SpecError for a name or a type that a field of a spec cannot have.
+    """
     try:
         hints = get_type_hints(cls)
     except NameError:  # it names a spec of a module that imports its own
         hints = get_type_hints(cls, localns=_specs_by_name())
-    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
+    found = {field.name: hints[field.name] for field in dataclasses.fields(cls)}
+    for name, hint in found.items():
+        if name == "type" or hasattr(Spec, name):  # the canonical form has the class's name as "type"
+            raise SpecError(f"{cls.__name__}.{name}: a field cannot have this name; rename it")
+        if not _is_supported(hint):
+            raise SpecError(
+                f"{cls.__name__}.{name}: {formatannotation(hint)} cannot be the type of a field; use int, "
+                "float, str, bool, None, Literal, a spec, or tuple[X, ...] of one of them, such as "
+                "tuple[str, ...]"
+            )
+    return found
+
+
+def _is_supported(hint: Any) -> bool:
+    """Whether `normalise` supports a type."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return all(map(_is_supported, parts))
+    if origin is tuple:
+        return len(parts) == 2 and parts[1] is Ellipsis and _is_supported(parts[0])
+    if origin is Literal:
+        return True
+    is_known = isinstance(hint, type) and issubclass(hint, (*TYPE_NAMES, Spec))  # also an enumeration
+    return origin is None and is_known
 
 
 def _specs_by_name() -> dict[str, Any]:
