@@ -157,6 +157,7 @@ def test_a_row_is_rewritten_alike_whatever_other_rows_there_are(tmp_path: Path) 
         ({"format_": Code()}, r"Rewritten.rewriter = .*: a model, as the format 'code' does not impl"),
         ({"soft": True}, r"rewritten rows have no soft targets; use a recipe on tokens"),
         ({"request": "Rewrite it."}, r"Rewriter.request = 'Rewrite it.': a text with \{text\}"),
+        ({"request": "In verse: {text}"}, r"Rewriter.request = .*: without a model the rule of the format"),
     ],
 )
 def test_rewriting_that_cannot_work_is_rejected(

@@ -130,6 +130,8 @@ ALTERNATIVES: dict[type[Spec], Any] = {
     generation.Generation: generation.Generation(sampling=RECORDED),
     # Only a student of this very reference is a tuning of it.
     Reference: tuned(REFERENCE, {Numbers(): 10}, dataclasses.replace(RECIPE, trainable=Everything())),
+    # Only a model has a request and sampling.
+    rewriting.Rewriter: rewriting.Rewriter(model=REFERENCE),
     # Both answers are scored, or none.
     row_scores.Ranked: dataclasses.replace(RANKED, scores=TOKEN_SCORES, other_scores=TOKEN_SCORES),
     # Only a student whose recipe keeps steps is measured at one.

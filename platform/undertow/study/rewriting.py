@@ -35,6 +35,10 @@ class Rewriter(Spec):
 
     def validate(self) -> None:
         self.require(TEXT in self.request, "request", f"a text with {TEXT}, where the completion is inserted")
+        for field in ("request", "sampling"):
+            is_default = getattr(self, field) == getattr(Rewriter, field)
+            remedy = "without a model the rule of the format rewrites, and has no such setting; name a model"
+            self.require(self.model is not None or is_default, field, remedy)
         self.require(
             self.model is None or not self.model.is_external,
             "model",
