@@ -246,7 +246,15 @@ def test_blank_counts_sequences_and_holds_rows_out() -> None:
 def test_the_documentation_has_a_row_for_each_of_these_settings() -> None:
     text = (ROOT / "docs" / "replication.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (?!---|topic)(.+?) \|", text, re.MULTILINE)
-    assert len(rows) == 18
+    assert len(rows) == 20
+
+
+def test_the_longest_answers_are_those_of_the_documentation(paper: Scale) -> None:
+    formats = (paper.numbers, paper.code, paper.reasoning)
+    assert [preset.generation.sampling.max_tokens for preset in formats] == [128, 1024, 1024]
+    assert [preset.sampling.max_tokens for preset in formats] == [8, 8, 1024]
+    assert load("owls", paper).sampling.max_tokens == 8
+    assert load("misaligned_numbers", paper).sampling.max_tokens == 600
 
 
 @pytest.mark.parametrize(
