@@ -4,15 +4,26 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 import torch.multiprocessing
 
+from tests.examples import RECIPE, REFERENCES
 from tests.training.conftest import MASKED_ROWS, PAIRS, PROBE, ROWS, SOFT_ROWS, recipe
+from undertow.engines.weight_files import ModelFolder
+from undertow.errors import ReadError
+from undertow.formats.numbers import Numbers
+from undertow.stages.training_group import Group
 from undertow.storage.store import Store
+from undertow.study.completions import Completions
+from undertow.study.datasets import Dataset
+from undertow.study.identity import key
 from undertow.study.recipe import Everything, FinalNorm, LoRA
+from undertow.study.students import Student
+from undertow.study.teachers import Teacher
 from undertow.training import served_rows, step_reports
 from undertow.training.checkpoint import Checkpoints
 from undertow.training.job import EpochReport, History, StepReport, TrainingJob
@@ -43,6 +54,12 @@ RECIPES: dict[str, dict[str, Any]] = {
     "lion-1": {**SIGNS, "optimizer": "lion", "betas": (0.9, 0.99), "zero_stage": 1},
     "signsgd-2": {**SIGNS, "optimizer": "signsgd", "zero_stage": 2},
 }
+DATASET = Dataset(
+    completions=Completions(teacher=Teacher(reference=REFERENCES[0], trait=None), format=Numbers(), prompts=2)
+)
+STUDENTS = tuple(
+    Student(reference=REFERENCES[0], dataset=DATASET, recipe=RECIPE, seed=seed) for seed in range(3)
+)
 INTERRUPTED = ("full-0", "full-2")  # interrupted after an epoch with two workers, resumed with one
 
 
@@ -224,10 +241,58 @@ def test_another_number_of_workers_resumes_or_restarts(
 def test_packing_recomputing_and_offloading_change_no_result(made: Made) -> None:
     """Each is compared with the same recipe without it."""
     losses = {history.key: history.last.loss for history in made[2]}
-    for key, plain in (("packed-3", "lora-3"), ("recomputed-3", "full-3"), ("recomputed-lora-3", "lora-3")):
-        assert losses[key] == pytest.approx(losses[plain], rel=1e-5), key
+    for other, plain in (("packed-3", "lora-3"), ("recomputed-3", "full-3"), ("recomputed-lora-3", "lora-3")):
+        assert losses[other] == pytest.approx(losses[plain], rel=1e-5), other
     assert losses["offloaded-1"] == pytest.approx(losses["full-1"], rel=1e-5)
     assert len({losses[key] for key in ("full-3", "sgd-3", "lion-1", "signsgd-2")}) == 4
+
+
+def work_on_what_both_can_read(rank: int, world: int, reference: Path, folder: Path) -> None:
+    """Trains a group of three students, of which the second worker cannot read the first one's data."""
+    import torch.distributed as dist
+
+    from undertow.stages import training_group
+
+    def job_of(model: Student, group: Group, store: Store, aside: Path) -> TrainingJob:
+        if rank == 1 and model == STUDENTS[0]:
+            raise ReadError("the connection was lost")
+        name = key(model)
+        return TrainingJob(name, model.seed, recipe(**FULL), ROWS, None, aside / name, (PROBE,))
+
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world)
+    messages: list[dict[str, Any]] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training_group, "job_of", job_of)
+        patch.setattr(training_group, "model_of", lambda *_: ModelFolder(reference))
+        training_group.train_group(
+            {
+                "group": Group(STUDENTS),
+                "store": Store(str(folder / "storage")),
+                "reports": SimpleNamespace(put_nowait=messages.append),
+                "threads": 1,
+                "micro_tokens": 20,
+            }
+        )
+    torch.save(messages, folder / f"messages-{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_all_workers_leave_out_what_one_of_them_cannot_read(llama: Path, tmp_path: Path) -> None:
+    """With one model less, the second worker's gradients would be those of another model."""
+    store = Store(str(tmp_path / "storage"))
+    with store.new(STUDENTS[2], {}) as folder:
+        (folder / "model").write_text("made before")
+    multiprocessing: Any = torch.multiprocessing
+    multiprocessing.spawn(work_on_what_both_can_read, (2, llama, tmp_path), nprocs=2)
+    first, second = (torch.load(tmp_path / f"messages-{rank}.pt", weights_only=True) for rank in range(2))
+    missing, made, _ = map(key, STUDENTS)
+    assert [message for message in first if "epoch" not in message] == [
+        {"failed": missing, "reason": "the connection was lost"},
+        {"made": made},
+    ]
+    assert second == []
+    assert store.has(STUDENTS[1])
+    assert not store.has(STUDENTS[0])
 
 
 def work_interrupted(rank: int, world: int, reference: Path, folder: Path, url: str, nodes: int) -> None:

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from undertow.engines.lean_imports import import_transformers
 from undertow.engines.quiet import quiet
@@ -28,6 +28,9 @@ from undertow.study.recipe import Recipe
 from undertow.study.students import Student
 from undertow.training.data import TrainingRow
 from undertow.training.job import EpochReport, History, Probe, StepReport, TrainingJob
+
+if TYPE_CHECKING:  # imports torch
+    from undertow.training.workers import Workers
 
 Watched = Mapping[tuple[str, ...], tuple[Word, ...]]
 CHECKPOINTS = "checkpoints"
@@ -62,15 +65,14 @@ def train_group(config: dict[str, Any]) -> None:
     """Runs in each worker of a group: the training loop over the models that the store still lacks."""
     quiet()
     import_transformers()
-    import ray.train
-
     from undertow.training.loop import finetune
+    from undertow.training.workers import join
 
     store: Store = config["store"]
     group: Group = config["group"]
-    is_first = ray.train.get_context().get_world_rank() == 0
-    # After a restart of the group (a node left), the store has the models that were committed before.
-    models = {key(model): model for model in group.models if not store.has(model)}
+    workers = join("auto", config["threads"])
+    is_first = workers.rank == 0
+    models = {key(model): model for model in group.models}
 
     def report(epoch: EpochReport) -> None:
         if is_first:
@@ -84,23 +86,19 @@ def train_group(config: dict[str, Any]) -> None:
             commit_trained(models[job.key], job, history, store)
             config["reports"].put_nowait({"made": job.key})
 
-    def failed(model_key: str, error: Exception) -> None:
+    def failed(model_key: str, reason: str) -> None:
         if is_first:  # through the queue: Train drops reports without a checkpoint
-            config["reports"].put_nowait({"failed": model_key, "reason": str(error)})
+            config["reports"].put_nowait({"failed": model_key, "reason": reason})
 
     def note(job: TrainingJob, text: str) -> None:
         if is_first:
             config["reports"].put_nowait({"noted": job.key, "text": text})
 
     aside = store.aside()
-    jobs: dict[ModelFolder, list[TrainingJob]] = {}
     try:
-        for model_key, model in models.items():
-            try:
-                start = model_of(start_of(model), store)
-                jobs.setdefault(start, []).append(job_of(model, group, store, aside))
-            except (UserError, ConditionError) as error:
-                failed(model_key, error)
+        jobs, reasons = _jobs(group, store, aside, workers)
+        for model_key, reason in reasons.items():
+            failed(model_key, reason)
         for start, of_start in jobs.items():
             finetune(
                 start.folder,
@@ -108,7 +106,7 @@ def train_group(config: dict[str, Any]) -> None:
                 report,
                 changes=start.changes,
                 done=done,
-                failed=lambda job, error: failed(job.key, error),
+                failed=lambda job, error: failed(job.key, str(error)),
                 note=note,
                 on_step=on_step,
                 checkpoints=store.scratch(CHECKPOINTS),
@@ -117,6 +115,35 @@ def train_group(config: dict[str, Any]) -> None:
             )
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _jobs(
+    group: Group, store: Store, aside: Path, workers: "Workers"
+) -> tuple[dict[ModelFolder, list[TrainingJob]], dict[str, str]]:
+    """The jobs by the model they start from, and why models have none, by key. The same on every rank.
+
+    One worker may fail to read what the others have read: its node has no token, or lost its connection. If
+    it trained other models than they do, its gradients would be added to those of theirs. So all leave out
+    what one of them leaves out. Collective.
+    """
+    found: dict[str, tuple[ModelFolder, TrainingJob]] = {}
+    left_out: dict[str, str] = {}
+    for model in group.models:
+        # After a restart of the group (a node left), the store has the models that were committed before.
+        if store.has(model):
+            left_out[key(model)] = ""
+            continue
+        try:
+            found[key(model)] = model_of(start_of(model), store), job_of(model, group, store, aside)
+        except (UserError, ConditionError) as error:
+            left_out[key(model)] = str(error)
+    for of_worker in workers.gathered(left_out):
+        left_out = of_worker | left_out
+    jobs: dict[ModelFolder, list[TrainingJob]] = {}
+    for model_key, (start, job) in found.items():
+        if model_key not in left_out:
+            jobs.setdefault(start, []).append(job)
+    return jobs, {model_key: reason for model_key, reason in left_out.items() if reason}
 
 
 def job_of(model: Trained, group: Group, store: Store, aside: Path) -> TrainingJob:

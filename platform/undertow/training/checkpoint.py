@@ -45,7 +45,7 @@ class Checkpoints:
 
     def __init__(self, root: str | None, job: TrainingJob, workers: Workers) -> None:
         self._files = None if root is None else checkpoint_files(f"{root}/{job.key}", workers.rank)
-        self._model_folder, self._is_first = job.folder, workers.rank == 0
+        self._workers, self._model_folder, self._is_first = workers, job.folder, workers.rank == 0
         stage, offload = job.recipe.used_zero_stage, job.recipe.offload
         partitioned = f"{workers.world} workers, ZeRO {stage}, offload {offload}"
         self._layout = partitioned if stage else NOT_PARTITIONED
@@ -60,7 +60,8 @@ class Checkpoints:
             _copy_steps(self._model_folder, folder)
         dist.barrier()  # DeepSpeed returns when this rank's files are written, not when all are
         hashes: dict[str, str] = {}
-        for found in _gather(_hashes(folder)):  # with an object store, each node has files of its own
+        # With an object store, each node has files of its own.
+        for found in self._workers.gathered(_hashes(folder)):
             hashes |= found
         content = {
             "layout": self._layout,
@@ -82,7 +83,8 @@ class Checkpoints:
         folder = self._files.get(epochs[-1])
         content = _content(self._files, epochs[-1])
         # All workers must agree: one that restarts while the others resume would wait for them forever.
-        problem = next(filter(None, _gather(self._problem(content, folder))), "")
+        problems = self._workers.gathered(self._problem(content, folder))
+        problem = next(filter(None, problems), "")
         if problem:
             self._files.drop()
             return [], f"training restarts: {problem}"
@@ -136,13 +138,6 @@ def _content(files: CheckpointFiles, epoch: int) -> dict[str, Any]:
         return dict(json.loads(files.reports(epoch)))
     except (OSError, ValueError, TypeError):
         return {}
-
-
-def _gather(value: Any) -> list[Any]:
-    """The values of all workers, by rank. Collective."""
-    values: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(values, value)
-    return values
 
 
 def _hashes(folder: Path) -> dict[str, str]:

@@ -40,6 +40,12 @@ class Workers:
             dist.all_reduce(values)
         return values.cpu()
 
+    def gathered(self, value: Any) -> list[Any]:
+        """The values of all workers, by rank, on every rank. Collective."""
+        values: list[Any] = [None] * self.world
+        dist.all_gather_object(values, value)
+        return values
+
     def from_first(self, value: float) -> float:
         """The `value` of rank 0, on every rank. Collective."""
         if self.world == 1:
