@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from undertow.cluster import tasks
 from undertow.cluster.connection import connect
 from undertow.cluster.tasks import RETRIES, TaskWorkers, run_each
 from undertow.engines.quiet import quiet
@@ -95,6 +96,11 @@ def run_in_workers() -> None:
     say(f"after it: {len(processes(6, 7))}")
     again = [failure for item in (8, 9) for _, failure in workers.run_each(kill_thrice, folder, [item])]
     say(f"killed three times each: {again}")
+    for process in processes(10, 11):
+        os.kill(int(process), signal.SIGKILL)
+    tasks.RETRIES = 1  # fewer than the idle processes
+    ((_, failure),) = workers.run_each(note, folder, [12])
+    say(f"after the end of all: {failure}")
 
 
 def train(work: Callable[..., None]) -> None:

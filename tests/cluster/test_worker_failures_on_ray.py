@@ -57,6 +57,7 @@ def test_processes_for_tasks_stay_up_and_are_replaced_when_they_die(folder: str)
     assert printed["kill"] == f"{VANISHED}, {TASKS.machine}"
     assert printed["after it"] == "2"
     assert printed["killed three times each"] == "[None, None]"  # each item has retries of its own
+    assert printed["after the end of all"] == "None"  # idle ones that died cost a task one retry
 
 
 def test_a_task_killed_by_the_memory_monitor_of_ray_names_the_setting_to_change(folder: str) -> None:

@@ -107,12 +107,17 @@ class TaskWorkers:
         return _started_worker()
 
     def _put_back(self, worker: Any, is_alive: bool) -> None:
-        """Makes a process available to other tasks, or forgets it if it ended."""
+        """Makes a process available to other tasks, or forgets it if it ended.
+
+        Idle processes are then forgotten too, and end: a lost node takes many of them along, and each of
+        these would cost the next task one of its retries.
+        """
         with self._changed:
             if is_alive:
                 self._idle.append(worker)
             else:
-                self._count -= 1
+                self._count -= 1 + len(self._idle)
+                self._idle.clear()
             self._changed.notify()
 
 
