@@ -255,6 +255,21 @@ def test_the_pace_of_training_counts_the_epochs_of_finished_models(
     assert measured(executors) == {"students numbers org/model": expected}
 
 
+def test_a_model_that_its_group_trains_at_the_second_attempt_has_not_failed(
+    executors: Executors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after the loss of a node, before which the model's data could not be read."""
+
+    def train(todo: Any, store: Store, machine: Any, on: TrainingListener) -> dict[str, str]:
+        with store.new(student(0), {}) as folder:
+            (folder / "model").write_text("")
+        return {key(student(seed)): "--storage s3://bucket: cannot be read" for seed in (0, 1)}
+
+    monkeypatch.setattr(finetuning, "train", train)
+    executors.train("students", [student(0), student(1)], MACHINE)
+    assert set(executors.events.failures) == {key(student(1))}
+
+
 def test_the_estimate_for_teachers_that_stop_early_is_their_duration(
     executors: Executors, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

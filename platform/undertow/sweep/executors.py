@@ -131,11 +131,11 @@ class Executors:
                 progress.record(model, *training_totals(model, epochs.get(key(model), []), is_made))
             failures |= jobs.finish()
             for model in models:
-                if key(model) in failures or not self.store.has(model):
+                if self.store.has(model):  # also one that failed before its group was trained again
+                    self.events.event("made", model)
+                else:
                     progress.fail()
                     self.events.fail(model, failures.get(key(model), "its training ended without a result"))
-                else:
-                    self.events.event("made", model)
             timings.add(self.store, wave, progress.work)
 
     def rewrite(self, missing: Sequence[Rewritten], machine: Machine) -> None:
