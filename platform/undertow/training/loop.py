@@ -386,4 +386,6 @@ class _TrainingRun:
         if stop_at >= 1 or not self.probes or self.step % PROBE_EVERY:
             return False
         probe = self.probes[0]
-        return probe.probabilities(self.engine, self.forward)[probe.words[0]] >= stop_at
+        reached = probe.probabilities(self.engine, self.forward)[probe.words[0]]
+        # Processors of two kinds round differently, and every worker must stop at the same step.
+        return self.shared.workers.from_first(reached) >= stop_at
