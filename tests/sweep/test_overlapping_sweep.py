@@ -200,6 +200,24 @@ def test_a_student_is_trained_while_data_are_sampled(
     assert missing(sweep) == set()
 
 
+def test_finished_shards_are_read_once_to_join_them(
+    sweep: OverlappingSweep, fakes: Fakes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: Counter[str] = Counter()
+    digest = Store._digest
+
+    def counted(store: Store, path: str) -> str:
+        if "/partial/completions/" in path:
+            read[path] += 1
+        return digest(store, path)
+
+    monkeypatch.setattr(Store, "_digest", counted)
+    sweep.make(TWO_GPUS)
+    completions = [a for a in fakes.made if isinstance(a, GenerateShard)]
+    assert len(completions) == len(read) > 2
+    assert set(read.values()) == {1}
+
+
 def test_a_failure_skips_what_depends_on_it(sweep: OverlappingSweep, fakes: Fakes) -> None:
     failing = next(a for a in sweep.executors.plan.artifacts.values() if isinstance(a, Completions))
 

@@ -56,8 +56,8 @@ class Session:
             for cell in self.plan.cells
             if cell.writer is not None
         }
-        # The shards of completions that an earlier sweep has left.
-        self._left = {
+        # The finished shards of completions: at first those that an earlier sweep has left.
+        self._finished = {
             name: self.store.parts(artifact)
             for name, artifact in artifacts.items()
             if isinstance(artifact, Completions)
@@ -210,21 +210,23 @@ class Session:
             task, outcome = self._task(artifact, part), None
             if not isinstance(artifact, Completions):
                 return worker.run(task)
-            if task.name not in self._left[key(artifact)]:
+            if task.name not in self._finished[key(artifact)]:
                 outcome = worker.run(task)
             if outcome is None or not outcome.error:
-                self._join(artifact)
+                self._join(artifact, task.name)
             return outcome
         except (ConditionError, StorageError) as error:
             return TaskOutcome(part, 0.0, {}, str(error))
 
-    def _join(self, spec: Completions) -> None:
-        """Commits completions once all of their shards exist."""
+    def _join(self, spec: Completions, finished: str) -> None:
+        """Commits completions with the last of their shards, of which one more has `finished`."""
         from undertow.stages.completions import join_shards, shards
 
         with self._joining:
-            names = {shard.name for shard in shards(spec, 0.0, ())}
-            if not self.store.has(spec) and names <= set(self.store.parts(spec)):
+            names = self._finished[key(spec)]
+            names.add(finished)
+            is_last = all(shard.name in names for shard in shards(spec, 0.0, ()))
+            if is_last and not self.store.has(spec):
                 join_shards(spec, self.store)
 
     def _engine_ended(self, job: Job) -> None:
