@@ -26,6 +26,7 @@ class Refusal:
 
 
 refusals: list[Refusal] = []  # answers to the next conditional writes
+queries: list[str] = []  # of all requests to a server in this process
 
 
 @contextmanager
@@ -80,6 +81,7 @@ def _refusing(app: Any) -> Any:
     """The server's application, with the answers in `refusals` to conditional writes."""
 
     def answer(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        queries.append(environ["QUERY_STRING"])
         if "HTTP_IF_NONE_MATCH" not in environ or not refusals:
             return app(environ, start_response)  # type: ignore[no-any-return]
         refusal = refusals.pop(0)

@@ -124,6 +124,18 @@ def test_a_storage_may_be_copied_from_disk_to_an_object_store_and_back(store: St
     assert Path(back.place(back.manifest(SPEC)), "model.bin").exists()
 
 
+def test_the_keys_of_a_kind_take_one_listing(s3_url: str) -> None:
+    store = Store(s3_url)
+    specs = [Reference(f"nano/gpt2-{number}", "revision", "template") for number in range(3)]
+    for spec in specs:
+        with store.new(spec, {}) as folder:
+            (folder / "data").mkdir()
+            (folder / "data" / MANIFEST).write_text("a file of this name that is no manifest")
+    s3.queries.clear()
+    assert store.keys(SPEC.kind) == set(map(key, specs))
+    assert sum("list-type" in query for query in s3.queries) == 1
+
+
 @pytest.mark.parametrize("refusal", [CONFLICT, UNNAMED])
 def test_an_existing_file_is_recognised_whatever_the_server_answers(s3_url: str, refusal: Refusal) -> None:
     store = Store(s3_url)

@@ -42,10 +42,13 @@ class Store(Files):
 
     def keys(self, kind: str) -> set[str]:
         """The keys of all complete artifacts of a kind, from a single listing."""
+        # An object store lists everything below a prefix at once; with a depth, it would be asked once more
+        # for each artifact. Not `glob`: the storage's path may contain characters that it would interpret.
+        depth = 2 if self.is_local else None
         with self._reading():
-            # Not `glob`: the storage's path may contain characters that it would interpret.
-            found = map(PurePosixPath, self._file_system.find(f"{self.root}/artifacts/{kind}", maxdepth=2))
-            return {path.parent.name for path in found if path.name == MANIFEST}
+            found = self._file_system.find(f"{self.root}/artifacts/{kind}", maxdepth=depth)
+        manifests = (path for path in map(PurePosixPath, found) if path.name == MANIFEST)
+        return {path.parent.name for path in manifests if path.parent.parent.name == kind}
 
     def has(self, spec: Artifact | Address) -> bool:
         """Whether a complete artifact exists; its files are not verified."""
