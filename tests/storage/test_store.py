@@ -209,6 +209,18 @@ def test_a_damaged_file_is_named_before_it_is_used(tmp_path: Path, damage: str) 
         store.fetch(SPEC)
 
 
+def test_a_check_keeps_no_copy_and_names_a_damaged_file(store: Store, tmp_path: Path) -> None:
+    commit(store)
+    store.check(SPEC)
+    assert store.size(store.manifest(SPEC)) == len("weights") + len("more")
+    assert not (tmp_path / "cache").exists()
+    file = Path(store.place(store.manifest(SPEC)).removeprefix(store.url).lstrip("/"), "model.bin")
+    store.write_bytes(str(file), b"weightz")
+    store.check(SPEC)  # once per process
+    with pytest.raises(StorageError, match=r"model\.bin: .*--repair"):
+        Store(store.url).check(SPEC)
+
+
 def test_a_missing_artifact_is_named_with_its_remedy(store: Store) -> None:
     with pytest.raises(StorageError, match="run the sweep"):
         store.fetch(SPEC)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 
 from tests import examples
@@ -178,6 +179,23 @@ def test_a_large_model_is_linked_and_not_copied(desk: Desk, monkeypatch: pytest.
     (model,) = desk.models()
     assert desk.client.list_logged_model_artifacts(model.model_id) == []
     assert model.tags["undertow.url"].startswith(desk.store.url)
+
+
+def test_a_large_model_is_not_downloaded_from_an_object_store(
+    tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("UNDERTOW_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(logged_models, "LARGEST_MODEL_LOGGED", 3)
+    desk = Desk(Store(f"memory://{tmp_path.name}"), examples.study(seeds=(0,)))
+    student = cell_of(desk.study).student
+    desk.tracker().finish(student, make(desk.store, student), RATES)
+    (run,), (model,) = desk.runs("student"), desk.models()
+    assert desk.steps(run, "p_owl") == [0, 1, 2]
+    assert model.tags["undertow.url"].startswith("memory://")
+    assert not (tmp_path / "cache").exists()
+    fsspec.filesystem("memory").store.clear()
 
 
 def test_the_source_of_a_training_dataset_is_its_folder(desk: Desk) -> None:

@@ -38,7 +38,8 @@ class Store(Files):
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
-        self._verified: set[Address] = set()
+        self._verified: set[Address] = set()  # by `fetch`
+        self._intact: set[Address] = set()  # by `check`
 
     def keys(self, kind: str) -> set[str]:
         """The keys of all complete artifacts of a kind, from a single listing."""
@@ -118,6 +119,23 @@ class Store(Files):
         self._verified.add(place)
         return folder
 
+    def check(self, spec: Artifact | Address) -> None:
+        """Verifies an artifact in the storage, once per process, and keeps no copy of it on this machine.
+
+        Raises StorageError as `fetch` does.
+        """
+        place = address(spec)
+        if place not in self._intact:
+            for line in self.damage(place):
+                raise StorageError(line)
+            self._intact.add(place)
+
+    def size(self, manifest: Manifest) -> int:
+        """The bytes of an artifact's files."""
+        with self._reading():
+            folder = self._data(manifest)
+            return sum(int(self._file_system.size(f"{folder}/{name}")) for name in manifest.files)
+
     def content(self, spec: Artifact | Address, name: str) -> bytes:
         """One verified file of an artifact, read without the others (a history without the weights).
 
@@ -163,6 +181,7 @@ class Store(Files):
                     fs.cp_file(path, f"{self.root}/{target}{path.removeprefix(source)}")
                 self._drop(source)
         self._verified.discard(place)
+        self._intact.discard(place)
         return target
 
     def _damage(self, place: Address, name: str, damage: str) -> StorageError:

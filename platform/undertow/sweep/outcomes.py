@@ -185,7 +185,7 @@ class Outcomes:
         self._trained += isinstance(artifact, Student)
         if isinstance(artifact, Reference):
             try:
-                self.store.fetch(artifact)
+                self.store.check(artifact)
             except StorageError as error:  # damaged: no engine and no worker may start on it
                 self.fail(artifact, str(error))
         self._show()

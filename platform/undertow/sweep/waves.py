@@ -105,7 +105,7 @@ class Waves:
         for artifact in self.plan.artifacts.values():
             if isinstance(artifact, Reference) and self.store.has(artifact):
                 try:
-                    self.store.fetch(artifact)
+                    self.store.check(artifact)
                 except StorageError as error:
                     self.events.fail(artifact, str(error))
 

@@ -64,11 +64,11 @@ def get_or_create_logged_model(
     return model_id
 
 
-def finish_model(client: Any, model_id: str, url: str, manifest: Manifest, folder: Path) -> None:
-    """Tags the model with the location of its weights, uploads small weights, and marks it as ready."""
+def finish_model(client: Any, model_id: str, url: str, manifest: Manifest, folder: Path | None) -> None:
+    """Tags the model with the location of its weights, uploads those in `folder`, and marks it as ready."""
     at_provider = {"undertow.model": manifest.facts["model"]} if "model" in manifest.facts else {}
     client.set_logged_model_tags(model_id, {"undertow.url": url, **at_provider})
-    if sum((folder / name).stat().st_size for name in manifest.files) <= LARGEST_MODEL_LOGGED:
+    if folder is not None:
         client.log_model_artifacts(model_id, str(folder))
     client.finalize_logged_model(model_id, "READY")
 

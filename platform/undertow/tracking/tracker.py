@@ -41,6 +41,7 @@ from undertow.tracking.client import (
 )
 
 SWEEP, NONE = "undertow.sweep", "none"
+CARD = "README.md"  # of a data set
 
 
 @dataclass
@@ -193,7 +194,8 @@ class Tracker:
         if isinstance(artifact, Dataset):
             final = {**metrics, "seconds": manifest.seconds}
             log_metrics(self.client, run.id, final, None, is_new=run.is_new)
-            self.client.log_artifact(run.id, str(self.store.fetch(artifact) / "README.md"))
+            self.store.check(artifact)
+            log_files(self.client, run.id, {CARD: self.store.content(artifact, CARD)})
         elif isinstance(artifact, Student) and not artifact.is_trained:
             self._log_inputs(run, artifact)
             log_metrics(self.client, run.id, names.ordered(metrics), None)
@@ -210,9 +212,9 @@ class Tracker:
         self, run: _Run, model: Teacher | Student, manifest: Manifest, metrics: Mapping[str, float], url: str
     ) -> None:
         """Logs the epochs that are missing, the logged model, and its metrics on the study's questions."""
-        folder = self.store.fetch(model)
+        self.store.check(model)
         now = int(time.time() * 1000)
-        self.epochs(model, [(now, report) for report in json.loads((folder / HISTORY).read_text())])
+        self.epochs(model, [(now, report) for report in json.loads(self.store.content(model, HISTORY))])
         params, questions = names.columns(model), logged_models.evaluation_dataset(self.study)
         if data := self._log_inputs(run, model):
             params["dataset"] = f"{data.name} (#{data.digest})"
@@ -223,6 +225,9 @@ class Tracker:
         final = names.ordered(metrics)
         log_metrics(self.client, run.id, final, None, model_id, questions, is_new=run.is_new)
         log_metrics(self.client, run.id, {"seconds": manifest.seconds}, None, is_new=run.is_new)
+        # The weights of large models stay where they are: those of a sweep need not fit on this machine.
+        is_small = self.store.size(manifest) <= logged_models.LARGEST_MODEL_LOGGED
+        folder = self.store.fetch(model) if is_small else None
         logged_models.finish_model(self.client, model_id, url, manifest, folder)
 
     def _log_inputs(self, run: _Run, model: Teacher | Student) -> Any:
