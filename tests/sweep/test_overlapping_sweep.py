@@ -330,6 +330,7 @@ def test_what_another_sweep_makes_is_waited_for(
 
 LARGE = Reference("org/model", "commit", "template")
 CPUS = Machine.of([Node(cpus=8)], Layout())
+PARTS = "engines take parts of GPUs or nodes, and worker groups need whole ones"
 
 
 @pytest.mark.parametrize(
@@ -340,9 +341,13 @@ CPUS = Machine.of([Node(cpus=8)], Layout())
         ((LARGE,), CPUS, ""),
         ((*REFERENCES, LARGE), TWO_GPUS, ""),
         ((*REFERENCES, LARGE), CPUS, "nano and larger models share CPUs"),
+        ((LARGE,), Machine.of([Node(cpus=8, gpus=2)], Layout(gpus_per_engine=0.5)), PARTS),
+        ((LARGE,), Machine.of([Node(cpus=8, gpus=2)], Layout(gpus_per_engine=2)), ""),
+        ((LARGE,), Machine.of([Node(cpus=8), Node(cpus=8)], Layout(engines=4)), PARTS),
+        (REFERENCES, Machine.of([Node(cpus=8), Node(cpus=8)], Layout(engines=4)), ""),
     ],
 )
-def test_models_of_two_sizes_share_cpus_in_waves_only(
+def test_some_divisions_of_a_machine_need_waves(
     models: tuple[Reference, ...], machine: Machine, reason: str, store: Store
 ) -> None:
     conditions = grid(

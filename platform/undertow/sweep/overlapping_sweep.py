@@ -42,6 +42,11 @@ def reason_for_waves(plan: Plan, machine: Machine) -> str:
     # Threads change rounding. In waves, the number of threads follows from the models of a whole step.
     if machine.whole is not None and len(set(map(is_nano, local))) > 1:
         return "nano and larger models share CPUs"
+    # Engines that wait for the students of a worker group could each hold a part of a GPU or a node. The
+    # group would find no whole one and never start.
+    used = machine.for_models(tiny=all(map(is_nano, local)))
+    if 0 < used.gpus_per_engine < 1 or used.cpus_per_engine < used.cpus_per_worker:
+        return "engines take parts of GPUs or nodes, and worker groups need whole ones"
     return ""
 
 
