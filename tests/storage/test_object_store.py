@@ -124,6 +124,15 @@ def test_a_storage_may_be_copied_from_disk_to_an_object_store_and_back(store: St
     assert Path(back.place(back.manifest(SPEC)), "model.bin").exists()
 
 
+def test_a_misspelled_bucket_is_an_error_and_is_not_created(s3_url: str) -> None:
+    url = s3_url.replace("undertow", "undertwo")
+    with pytest.raises(StorageError, match=r"--storage s3://undertwo/.*: cannot be written .*another place"):
+        Store(url).prepare()
+    with pytest.raises(StorageError, match="--storage s3://undertwo/"):
+        Store(url).write_bytes("file", b"content")
+    assert not fsspec.core.url_to_fs(url, use_listings_cache=False)[0].exists("s3://undertwo")
+
+
 def test_the_keys_of_a_kind_take_one_listing(s3_url: str) -> None:
     store = Store(s3_url)
     specs = [Reference(f"nano/gpt2-{number}", "revision", "template") for number in range(3)]

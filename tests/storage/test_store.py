@@ -347,7 +347,7 @@ def test_a_failure_of_the_storage_is_reported_with_place_and_remedy(
         raise failure
 
     commit(store)
-    for method in ("cat_file", "rm_file", "makedirs"):
+    for method in ("cat_file", "rm_file", "makedirs", "pipe_file"):
         monkeypatch.setattr(store._file_system, method, fail)
     with pytest.raises(ReadError, match=r"--storage .*: cannot be read \(.*finished artifacts are kept"):
         store.read_bytes("file")

@@ -28,6 +28,7 @@ from undertow.storage.redaction import has_password
 CHUNK = 2**22  # bytes per read
 ABSENT = (FileNotFoundError, NotADirectoryError)
 EXTRAS = {"s3": "aws", "s3a": "aws"}  # the extra of this package that installs a scheme's client
+OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az")
 # Storage clients raise OSError for most failures. These packages also define errors of other bases, for
 # example botocore's NoCredentialsError.
 CLIENTS = (
@@ -113,7 +114,7 @@ class Files:
         fs = self._file_system
         probe = f"{self.root}/.writable-{uuid.uuid4().hex}"
         try:
-            fs.makedirs(self.root, exist_ok=True)
+            self._make_folder(self.root)
             if self.is_local:
                 check_operations(Path(probe))
                 return
@@ -275,11 +276,16 @@ class Files:
                 with suppress(OSError):  # object stores have no folders to remove
                     fs.rmdir(path)
 
+    def _make_folder(self, path: str) -> None:
+        """Creates a folder; not in object stores, where a misspelled bucket would be created."""
+        if self.url.partition("://")[0] not in OBJECT_STORES:
+            self._file_system.makedirs(path, exist_ok=True)
+
     def _put(self, content: bytes, target: str) -> None:
         """Writes a file atomically; an existing file keeps its content until then."""
         with self._writing():
             if not self.is_local:
-                self._file_system.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
+                self._make_folder(target.rsplit("/", 1)[0])
                 self._file_system.pipe_file(target, content)
                 return
             with self._temporary_file(content, target) as file:

@@ -173,7 +173,7 @@ class Store(Files):
         target = f"damaged/{place.kind}/{place.key}-{time.time_ns()}"
         fs, source = self._file_system, self._folder(*place)
         with self._writing():
-            fs.makedirs(f"{self.root}/damaged/{place.kind}", exist_ok=True)
+            self._make_folder(f"{self.root}/damaged/{place.kind}")
             if self.is_local:
                 fs.mv(source, f"{self.root}/{target}")
             else:
