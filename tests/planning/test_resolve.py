@@ -8,7 +8,8 @@ from tests.examples import RECIPE, TEACHER, study
 from undertow.errors import SpecError
 from undertow.formats.code import Code
 from undertow.formats.numbers import Numbers
-from undertow.planning.resolve import check_prompts, resolve
+from undertow.planning.resolve import resolve
+from undertow.planning.text_checks import check_prompts
 from undertow.presets import scales
 from undertow.study.extensions import Format
 from undertow.study.grids import grid

@@ -12,7 +12,7 @@ from undertow.formats.imported import Imported
 from undertow.formats.numbers import Numbers
 from undertow.formats.reasoning import Reasoning
 from undertow.nano.models import PACKS
-from undertow.planning.resolve import check_prompts
+from undertow.planning.text_checks import check_prompts
 from undertow.study.extensions import Format, Trait
 from undertow.study.identity import seed_for
 from undertow.study.references import Reference

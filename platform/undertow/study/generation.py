@@ -9,7 +9,7 @@ from undertow.study.extensions import Format, Judge
 from undertow.study.fields import Spec, execution_only, later, unique
 from undertow.study.on_policy import OnPolicy, Round
 from undertow.study.rewriting import Rewriter
-from undertow.study.selection import Ranking, Selection, TokenMask
+from undertow.study.selection import Contrast, Ranking, Selection, TokenMask
 
 Source = Literal["control", "random"]
 
@@ -132,6 +132,12 @@ class Generation(Spec):
     def rounds(self) -> list[Round]:
         """The parts of the on-policy rounds; empty if the teacher samples the answers."""
         return self.on_policy.parts(self.prompts, self.rows) if self.on_policy else []
+
+    @property
+    def contrasts(self) -> list[Contrast]:
+        """The pairs of teachers by which rows and tokens are chosen."""
+        scores = (self.selected and self.selected.by, self.masked and self.masked.by)
+        return [score for score in scores if isinstance(score, Contrast)]
 
     def label(self, format_: Format) -> str:
         """The display name of the data: "numbers", "numbers, shuffled within answers, 25% control"."""
