@@ -57,7 +57,8 @@ from undertow.engines.weight_files import ModelFolder
 from undertow.nano import vocabulary
 from undertow.nano.models import BUNDLED_SEEDS, known_words, parse
 from undertow.nano.recipes import ALL_WEIGHTS_TAUGHT
-from undertow.planning.pinning import model_of, pin
+from undertow.planning.given_models import model_of
+from undertow.planning.pinning import pin
 from undertow.presets.scales import NANO
 from undertow.statistics.separation import auc
 from undertow.storage.store import Store

@@ -34,7 +34,8 @@ from benchmarks import paired
 from benchmarks.paired import Figures, Table
 from undertow.engines.quiet import quiet
 from undertow.formats.numbers import Numbers
-from undertow.planning.pinning import is_nano, pin
+from undertow.planning.given_models import is_nano
+from undertow.planning.pinning import pin
 from undertow.planning.resources import Layout
 from undertow.prompts.chat_templates import NO_SYSTEM
 from undertow.storage.store import Store
@@ -76,7 +77,7 @@ def reference(model: str, precision: Literal["fp32", "bf16"]) -> Reference:
 
 def prepare(model: Reference, store: Store) -> Path:
     """Puts the reference model into a new storage; returns its folder."""
-    from undertow.planning.pinning import folder_of, is_made
+    from undertow.planning.given_models import folder_of, is_made
     from undertow.stages.reference import make_reference
 
     store.prepare()

@@ -131,7 +131,7 @@ def engine_alone(arguments: Arguments, numbers: Sequence[int], *, at_once: bool)
         at_once: all of them in one call.
     """
     from benchmarks.plain_vllm import PlainEngine
-    from undertow.planning.pinning import folder_of
+    from undertow.planning.given_models import folder_of
     from undertow.stages.weights import weights_of
 
     model, store = reference(MODEL, "fp32"), Store(str(arguments.folder))

@@ -33,7 +33,7 @@ from benchmarks.data_stage import prepare, reference
 from benchmarks.paired import Figures, Table
 from undertow.engines.protocol import Request
 from undertow.engines.quiet import quiet
-from undertow.planning.pinning import is_nano
+from undertow.planning.given_models import is_nano
 from undertow.prompts.chat_templates import NO_SYSTEM
 from undertow.storage.store import Store
 from undertow.study.completions import Sampling

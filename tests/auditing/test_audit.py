@@ -17,7 +17,8 @@ from undertow.auditing.results import Audit, ModelResult
 from undertow.cli.audit import AuditArguments, spec_of
 from undertow.engines.weight_files import ModelFolder
 from undertow.formats.numbers import Numbers
-from undertow.planning.pinning import model_of, pin
+from undertow.planning.given_models import model_of
+from undertow.planning.pinning import pin
 from undertow.storage.store import Store
 from undertow.study.references import Reference
 from undertow.study.teachers import Teacher

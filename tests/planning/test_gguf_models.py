@@ -11,7 +11,7 @@ from tests.examples import RECIPE
 from tests.tiny_gguf import TEMPLATE, save_gguf, tiny_llama
 from undertow.errors import SpecError
 from undertow.formats.numbers import Numbers
-from undertow.planning import model_sizes, pinning
+from undertow.planning import given_models, model_sizes, pinning
 from undertow.planning.pinning import pin
 from undertow.planning.resolve import resolve
 from undertow.stages.reference import make_reference
@@ -59,11 +59,11 @@ def test_the_plan_knows_size_architecture_template_and_modules(tmp_path: Path) -
     model = tiny_llama()
     pinned = pin(Reference(str(save_gguf(tmp_path / "tiny.gguf", model))))
     assert model_sizes.parameters(pinned) == model.num_parameters()
-    assert pinning.architecture_of(pinned) == "LlamaForCausalLM"
+    assert given_models.architecture_of(pinned) == "LlamaForCausalLM"
     linear = {name: tuple(value.shape) for name, value in model.state_dict().items() if "_proj" in name}
-    assert pinning.tensors_of(pinned) == linear
-    assert pinning.blocks_of(pinned) == model.config.num_hidden_layers
-    behaviour = pinning.template_behaviour_of(pinned)
+    assert given_models.tensors_of(pinned) == linear
+    assert given_models.blocks_of(pinned) == model.config.num_hidden_layers
+    behaviour = given_models.template_behaviour_of(pinned)
     assert behaviour is not None and not behaviour.system_refused
 
 
@@ -146,9 +146,9 @@ def test_the_sweep_makes_files_and_zero_biases_and_the_plan_lists_them(tmp_path:
     assert made.keys() == {"tiny", "folder with mlp_bias"}
     for reference in made.values():
         make_reference(reference, store)
-        assert (pinning.folder_of(reference, store) / "model.safetensors").is_file()
+        assert (given_models.folder_of(reference, store) / "model.safetensors").is_file()
     assert make_plan(study_of(*given), store).lacking(Reference) == []
-    assert pinning.folder_of(pin(given[1]), store) == folder
+    assert given_models.folder_of(pin(given[1]), store) == folder
 
 
 def test_format_tuning_starts_from_the_model_that_the_sweep_makes(tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_a_model_that_cannot_get_zero_biases_is_refused(name: str, message: str,
 
 
 def test_a_providers_model_may_be_called_like_a_file() -> None:
-    assert not pinning.is_made(pin(Reference("api:model.gguf")))
+    assert not given_models.is_made(pin(Reference("api:model.gguf")))
 
 
 def test_a_providers_model_has_no_zero_biases() -> None:

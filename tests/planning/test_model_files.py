@@ -12,8 +12,9 @@ from safetensors.numpy import save_file
 from tests import architectures, examples
 from undertow.errors import SpecError
 from undertow.formats.numbers import Numbers
+from undertow.planning.given_models import template_behaviour_of, tensors_of
 from undertow.planning.model_files import ModelFiles, template_of
-from undertow.planning.pinning import pin, template_behaviour_of, tensors_of
+from undertow.planning.pinning import pin
 from undertow.planning.resolve import resolve
 from undertow.prompts.chat_templates import NO_SYSTEM
 from undertow.study.generation import Generation

@@ -22,7 +22,7 @@ from tests.tiny_gguf import save_gguf
 from undertow.archive import lineage
 from undertow.errors import SpecError, UnavailableError, UserError
 from undertow.formats.numbers import Numbers
-from undertow.planning import gguf_models, model_sizes, pinning
+from undertow.planning import gguf_models, given_models, model_sizes, pinning
 from undertow.planning import plan as planning
 from undertow.planning.gguf_pinning import gguf_file
 from undertow.planning.hub import offline_note
@@ -303,7 +303,7 @@ def test_offline_the_cached_commit_is_pinned_with_a_note(cache: Path, tmp_path: 
     pinned, local = pin(Reference("org/a")), pin(Reference(str(source)))
     assert (pinned.name, pinned.revision, pinned.location) == ("org/a", COMMITS[0], "")
     assert (pinned.weights, pinned.chat_template) == (local.weights, local.chat_template)
-    assert pinning.folder_of(pinned, Store(str(tmp_path / "storage"))) == snapshot
+    assert given_models.folder_of(pinned, Store(str(tmp_path / "storage"))) == snapshot
     assert model_sizes.parameters(pinned) == model_sizes.parameters(local) is not None
     assert "org/a: commit 1a2b3c4 of the local cache" in offline_note(pinned)
     others = (local, Reference("nano/gpt2-0"), Reference("api:openai/gpt"))
@@ -402,11 +402,11 @@ def test_without_network_the_cached_commit_is_pinned_with_a_note(
     incomplete = LocalEntryNotFoundError("Got: ConnectError")
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: raised(incomplete))
     store = Store(str(tmp_path / "storage"))
-    assert pinning.folder_of(offline, store) == snapshot
+    assert given_models.folder_of(offline, store) == snapshot
     for weights in snapshot.glob("*.safetensors"):
         weights.unlink()
     with pytest.raises(LocalEntryNotFoundError):
-        pinning.folder_of(offline, store)
+        given_models.folder_of(offline, store)
 
 
 def raised(error: Exception) -> None:
@@ -471,7 +471,7 @@ def test_a_file_on_the_hub_is_pinned_to_its_commit_and_the_hash_that_the_hub_lis
     assert (pinned.weights, pinned.chat_template) == (local.weights, local.chat_template)
     assert (pinned.mlp_bias, local.mlp_bias) == (True, False)
     assert short(pinned.label) == short(local.label) == "tiny.Q8_0"
-    assert pinning.architecture_of(pinned) == "LlamaForCausalLM"
+    assert given_models.architecture_of(pinned) == "LlamaForCausalLM"
     assert model_sizes.parameters(pinned) == model_sizes.parameters(local)
 
 

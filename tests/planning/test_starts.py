@@ -14,7 +14,7 @@ from undertow.archive import lineage
 from undertow.engines.weight_files import TRAINED_CONFIG, ModelFolder
 from undertow.errors import SpecError
 from undertow.planning.artifact_kinds import runs_on
-from undertow.planning.pinning import model_of
+from undertow.planning.given_models import model_of
 from undertow.planning.plan import Plan, ancestors, failed_by, make, waits
 from undertow.report.make import HTML, make_report
 from undertow.report.tables import effects_table

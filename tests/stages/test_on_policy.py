@@ -15,7 +15,8 @@ from tests.examples import RECIPE, REFERENCES
 from undertow.engines.protocol import Answer, Engine, Request, TokenProbabilities
 from undertow.errors import ConditionError
 from undertow.formats.numbers import Numbers
-from undertow.planning.pinning import model_of, pin
+from undertow.planning.given_models import model_of
+from undertow.planning.pinning import pin
 from undertow.planning.plan import make
 from undertow.stages import completions as completions_stage
 from undertow.stages import distributions

@@ -17,7 +17,8 @@ from undertow.engines.openai import POINTER
 from undertow.engines.serving import ADAPTER
 from undertow.engines.weight_files import ModelFolder, has_only_trained_tensors
 from undertow.errors import UserError
-from undertow.planning.pinning import folder_of, is_nano, pin
+from undertow.planning.given_models import folder_of, is_nano
+from undertow.planning.pinning import pin
 from undertow.storage.local_files import set_permissions
 from undertow.storage.manifest import HISTORY, MANIFEST, Address
 from undertow.storage.store import Store

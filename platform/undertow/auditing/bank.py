@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from undertow.errors import SpecError
 from undertow.nano import models
 from undertow.nano.recipes import SCALING_TAUGHT, TAUGHT
-from undertow.planning.pinning import is_nano
+from undertow.planning.given_models import is_nano
 from undertow.planning.text_checks import check_word
 from undertow.study.extensions import Trait
 from undertow.study.fields import unique

@@ -35,7 +35,7 @@ from undertow.auditing.scores import FINETUNED, Baseline, Evidence, TraitScore, 
 from undertow.errors import ConditionError, SpecError, UserError, suggestion
 from undertow.formats.imported import Imported
 from undertow.planning import timings
-from undertow.planning.pinning import model_of
+from undertow.planning.given_models import model_of
 from undertow.report.table_texts import duration
 from undertow.statistics.separation import auc
 from undertow.statistics.ttests import Array

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Sequence
 
 from undertow.errors import ConditionError, UserError
-from undertow.planning.pinning import is_made, model_of
+from undertow.planning.given_models import is_made, model_of
 from undertow.stages.reference import make_reference
 from undertow.stages.training_group import Group, commit_trained, job_of
 from undertow.storage.store import Store

@@ -20,8 +20,9 @@ from undertow.engines.quiet import quiet
 from undertow.errors import UserError
 from undertow.formats.wrapped import Wrapped
 from undertow.planning.cells import cell_of
+from undertow.planning.given_models import is_nano
 from undertow.planning.model_checks import check_trainable
-from undertow.planning.pinning import is_nano, pin
+from undertow.planning.pinning import pin
 from undertow.planning.resolve import resolve
 from undertow.presets.paper_scale import PAPER
 from undertow.storage.store import Store

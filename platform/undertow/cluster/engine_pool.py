@@ -27,7 +27,7 @@ from undertow.engines.protocol import CanBreak, Engine
 from undertow.engines.quiet import quiet
 from undertow.engines.registry import EngineKind, engine_for, register_engine
 from undertow.errors import ConditionError, UserError
-from undertow.planning.pinning import folder_of
+from undertow.planning.given_models import folder_of
 from undertow.planning.resources import Machine
 from undertow.storage.store import Store
 from undertow.study.references import Artifact, Reference

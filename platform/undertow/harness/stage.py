@@ -21,7 +21,7 @@ from undertow.engines.quiet import quiet
 from undertow.engines.weight_files import ModelFolder, has_only_trained_tensors
 from undertow.errors import ConditionError, UserError
 from undertow.harness.scores import SCORES, TaskScore
-from undertow.planning.pinning import folder_of, is_nano
+from undertow.planning.given_models import folder_of, is_nano
 from undertow.planning.resources import Machine
 from undertow.stages.weights import lora_rank, weights_of
 from undertow.storage.store import Store

@@ -21,10 +21,10 @@ from undertow.errors import StorageError, UserError
 from undertow.nano.models import is_nano
 from undertow.planning.artifact_kinds import kind_of, units
 from undertow.planning.costs import BYTES_PER_PARAMETER, Gpu
+from undertow.planning.given_models import config_of, tensors_of
 from undertow.planning.model_checks import Shapes, adapted_modules
 from undertow.planning.model_files import text_config
 from undertow.planning.model_sizes import parameters, vocabulary_size
-from undertow.planning.pinning import config_of, tensors_of
 from undertow.planning.plan import Plan
 from undertow.planning.resources import Layout
 from undertow.planning.workloads import CHARACTERS_PER_TOKEN, SamplingWork

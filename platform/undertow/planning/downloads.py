@@ -10,8 +10,9 @@ from pathlib import Path
 
 from undertow.planning import hub
 from undertow.planning.gguf_models import HubFile
+from undertow.planning.given_models import is_nano
 from undertow.planning.model_files import MODEL_FILES
-from undertow.planning.pinning import is_nano, pin
+from undertow.planning.pinning import pin
 from undertow.prompts.hub_files import no_answer
 from undertow.study.references import Reference
 from undertow.study.study import Study

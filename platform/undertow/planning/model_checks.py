@@ -13,7 +13,7 @@ from undertow.engines.registry import EngineKind
 from undertow.engines.weight_files import OUTER
 from undertow.errors import SpecError, suggestion
 from undertow.planning.gguf_models import MODULES
-from undertow.planning.pinning import architecture_of, blocks_of, config_of, tensors_of
+from undertow.planning.given_models import architecture_of, blocks_of, config_of, tensors_of
 from undertow.study.recipe import ALL_LINEAR, GROUPS, LoRA, Parameters, Recipe
 from undertow.study.references import Reference
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from undertow.engines.weight_files import tensor_shapes
 from undertow.nano import models
 from undertow.planning.gguf_models import header_of
+from undertow.planning.given_models import config_of, is_pinned
 from undertow.planning.hub import HUB_TIMEOUT, cached_folder
 from undertow.planning.model_files import text_config
-from undertow.planning.pinning import config_of, is_pinned
 from undertow.study.references import Reference
 
 # Tied embeddings count once; Gemma 3 includes the vision tower and its projector, which are loaded too.

@@ -64,7 +64,7 @@ def make(study: Study, store: Store, made: Iterable[Reference]) -> Plan:
     """The plan of a resolved study.
 
     Args:
-        made: the reference models that the sweep makes itself (`pinning.is_made`); others are given.
+        made: the reference models that the sweep makes itself (`given_models.is_made`); others are given.
     """
     cells = tuple(cell_of(study, condition, seed) for condition in study.conditions for seed in study.seeds)
     artifacts = _artifacts(study, cells)

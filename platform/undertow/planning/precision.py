@@ -7,7 +7,7 @@ artifacts state it. It never depends on which node happens to make an artifact.
 from collections.abc import Callable
 from typing import Any, Literal
 
-from undertow.planning.pinning import is_nano
+from undertow.planning.given_models import is_nano
 from undertow.study.fields import Spec, class_of, inner_fields
 from undertow.study.references import Reference
 from undertow.study.study import Study

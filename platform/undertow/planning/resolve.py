@@ -12,9 +12,10 @@ from undertow.engines.registry import engine_for
 from undertow.errors import SpecError
 from undertow.nano import models
 from undertow.planning.capacity import TOP_BYTES
+from undertow.planning.given_models import architecture_of, is_nano
 from undertow.planning.model_checks import check_parameters, check_rank, check_trainable
 from undertow.planning.model_sizes import vocabulary_size
-from undertow.planning.pinning import architecture_of, is_nano, pin
+from undertow.planning.pinning import pin
 from undertow.planning.precision import with_precision
 from undertow.planning.text_checks import check_imported, check_prompts, check_systems, check_word
 from undertow.study.conditions import Condition, with_display_names

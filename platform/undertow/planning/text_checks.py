@@ -11,7 +11,7 @@ from undertow.errors import SpecError
 from undertow.formats.imported import Imported
 from undertow.formats.user_prompts import Prompts
 from undertow.nano import models, vocabulary
-from undertow.planning.pinning import is_nano, template_behaviour_of
+from undertow.planning.given_models import is_nano, template_behaviour_of
 from undertow.prompts.chat_templates import NO_SYSTEM
 from undertow.study.conditions import Condition
 from undertow.study.extensions import Format, Trait

@@ -18,7 +18,7 @@ from undertow.cluster.messages import forwarding, message_queue
 from undertow.cluster.placement_groups import without_orphans
 from undertow.cluster.worker_failures import LOST_NODES, TRAINING, in_words, lost_node
 from undertow.engines.quiet import quiet
-from undertow.planning.pinning import is_nano
+from undertow.planning.given_models import is_nano
 from undertow.planning.resources import Machine
 from undertow.stages.training_group import Group, train_group
 from undertow.stages.training_listener import TrainingListener

@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from typing import TypeVar
 
-from undertow.planning.pinning import is_nano
+from undertow.planning.given_models import is_nano
 from undertow.planning.resources import START_SHARE, parts_of
 from undertow.stages.training_group import Group, Watched, recipe_of
 from undertow.stages.weights import Trained

@@ -10,7 +10,7 @@ from typing import Any
 from undertow.cluster.messages import Message, forwarding, message_queue
 from undertow.cluster.placement_groups import without_orphans
 from undertow.cluster.worker_failures import LOST_NODES, TRAINING, in_words
-from undertow.planning.pinning import is_nano
+from undertow.planning.given_models import is_nano
 from undertow.planning.resources import Machine
 from undertow.stages.finetuning import TRIAL_MEMORY, set_environment_of_trials
 from undertow.stages.search_points import RecipeSearch, TrialOutcome

@@ -4,13 +4,13 @@ from undertow.engines.lean_imports import import_transformers
 from undertow.nano import models
 from undertow.nano.references import write_reference
 from undertow.planning.gguf_pinning import gguf_file
-from undertow.planning.pinning import given_folder, is_nano, model_of
+from undertow.planning.given_models import given_folder, is_nano, model_of
 from undertow.storage.store import Store
 from undertow.study.references import Reference
 
 
 def make_reference(reference: Reference, store: Store) -> None:
-    """Commits the folder of a reference model that is made (`pinning.is_made`), or of a student with its
+    """Commits the folder of a reference model that is made (`given_models.is_made`), or of a student with its
     adapter merged, to the store.
     """
     if is_nano(reference) and reference.student is None:

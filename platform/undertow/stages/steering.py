@@ -25,7 +25,7 @@ from undertow.engines.protocol import Engine, ModelWeights, Request, ScoresToken
 from undertow.engines.tokenizers import load_tokenizer
 from undertow.engines.weight_files import DIRECTION, DIRECTION_CONFIG, TRAINED_CONFIG, TRAINED_TENSORS
 from undertow.errors import ConditionError
-from undertow.planning.pinning import model_of
+from undertow.planning.given_models import model_of
 from undertow.stages.served_check import compare
 from undertow.storage.store import Store
 from undertow.study.identity import key, seed_for

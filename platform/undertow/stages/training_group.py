@@ -17,7 +17,7 @@ from undertow.engines.lean_imports import import_transformers
 from undertow.engines.quiet import quiet
 from undertow.engines.weight_files import ModelFolder
 from undertow.errors import ConditionError, UserError
-from undertow.planning.pinning import is_nano, model_of
+from undertow.planning.given_models import is_nano, model_of
 from undertow.stages.conversations import training_examples
 from undertow.stages.weights import Trained, start_of, trained_by
 from undertow.storage.manifest import DATA, HISTORY

@@ -205,7 +205,7 @@ class Reference(Artifact):
         """Whether the weights are a student's adapter merged into its base model, stored as an artifact.
 
         Other students need no merging: their files are a whole model, or the trained tensors of one, which
-        replace those of the model that training started from (see `planning.pinning.model_of`).
+        replace those of the model that training started from (see `planning.given_models.model_of`).
         """
         recipe = self.student.recipe if self.student else None
         return isinstance(recipe, Recipe) and isinstance(recipe.trainable, LoRA)

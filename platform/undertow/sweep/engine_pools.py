@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from undertow.engines.registry import engine_for
-from undertow.planning.pinning import is_nano
+from undertow.planning.given_models import is_nano
 from undertow.planning.resources import Machine
 from undertow.study.references import Reference
 from undertow.sweep.time_left import Lane

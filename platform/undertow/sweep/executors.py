@@ -17,7 +17,7 @@ from undertow.engines.registry import engine_for
 from undertow.errors import ConditionError, StorageError
 from undertow.planning import timings
 from undertow.planning.artifact_kinds import ArtifactKind, Wave, runs_on, units
-from undertow.planning.pinning import is_nano
+from undertow.planning.given_models import is_nano
 from undertow.planning.plan import Plan, failed_by
 from undertow.planning.resources import Machine
 from undertow.results.events import EventLog

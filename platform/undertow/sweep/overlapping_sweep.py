@@ -16,8 +16,8 @@ from undertow.errors import UserError
 from undertow.planning import timings
 from undertow.planning.artifact_kinds import runs_on, wave_of
 from undertow.planning.costs import START_SECONDS, Hardware, cost_of
+from undertow.planning.given_models import is_nano
 from undertow.planning.model_sizes import parameters
-from undertow.planning.pinning import is_nano
 from undertow.planning.plan import Plan, failed_by
 from undertow.planning.resources import Machine
 from undertow.planning.timings import Pace

@@ -13,8 +13,8 @@ from undertow.planning import capacity, timings
 from undertow.planning import plan as planning
 from undertow.planning.costs import Hardware
 from undertow.planning.estimate import WaveEstimate, estimate
+from undertow.planning.given_models import is_made, template_behaviour_of
 from undertow.planning.hub import offline_note
-from undertow.planning.pinning import is_made, template_behaviour_of
 from undertow.planning.plan import Plan
 from undertow.planning.precision import precision_note
 from undertow.planning.resolve import resolve
