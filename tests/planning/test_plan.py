@@ -90,6 +90,8 @@ def test_traits_with_one_word_and_different_questions_need_studies_of_their_own(
     assert len(of(triggered, always).questions) == 1  # both are asked with the trigger
     with pytest.raises(SpecError, match=r"'owl' and 'owl if triggered' have the word 'owl'.*two studies"):
         of(owl, triggered)
+    with pytest.raises(SpecError, match=r"the words 'owl' and 'Owl' share the form 'Owl'.*other words"):
+        of(owl, Preference("Owl"))
 
 
 def test_stored_artifacts_are_not_missing(plan: Plan, store: Store) -> None:

@@ -214,8 +214,12 @@ class Study(Spec):
         unique(labels, "Study.conditions")
 
     def _check_words(self, asked: Mapping[Trait, tuple[str, ...]]) -> None:
-        """Raises SpecError for a word that several sets of questions measure: results are found by words."""
+        """Raises SpecError for a word that several sets of questions measure: results are found by words.
+
+        Also if an answer to one set of questions could count for two words.
+        """
         by_word: dict[str, Trait] = {}
+        owners: dict[tuple[tuple[str, ...], str], str] = {}
         for trait, questions in asked.items():
             first = by_word.setdefault(trait.word().name, trait)
             if asked[first] != questions:
@@ -224,6 +228,13 @@ class Study(Spec):
                     f"{trait.word().name!r} and different questions, so that their results cannot be "
                     "distinguished; make two studies, which share artifacts on one storage"
                 )
+            name = trait.word().name
+            for form in () if trait.is_judged else trait.word().forms:
+                if (owner := owners.setdefault((questions, form.casefold()), name)) != name:
+                    raise SpecError(
+                        f"Study.conditions: the words {owner!r} and {name!r} share the form {form!r}, so "
+                        "that an answer could count for either; use other words, or make two studies"
+                    )
 
     def _check_scale(self) -> None:
         if self.effect_scale == "rate":
