@@ -29,7 +29,7 @@ from undertow.study.measurements import Benchmark
 from undertow.study.recipe import InContext
 from undertow.study.references import Reference
 from undertow.study.students import Student
-from undertow.study.study import Study
+from undertow.study.study import Level, Study
 from undertow.tracking import client as runs
 from undertow.tracking.names import METRICS
 from undertow.tracking.tracker import Tracker
@@ -142,8 +142,9 @@ def test_in_context_students_are_not_benchmarked(tmp_path: Path) -> None:
     assert all(student.is_trained for student in students)
 
 
-def test_the_tables_show_the_rows(tmp_path: Path) -> None:
-    plan, store = benchmarked(tmp_path)
+@pytest.mark.parametrize("redraw", [("teacher", "data", "student"), ("teacher", "data")])
+def test_the_tables_show_the_rows(tmp_path: Path, redraw: tuple[Level, ...]) -> None:
+    plan, store = benchmarked(tmp_path, replace(STUDY, redraw=redraw))
     scores = Scores(store)
     rows = benchmark_rows(plan, [MMLU], scores)
     owl = next(csv.DictReader(io.StringIO(tables.benchmarks_csv("small", rows))))
@@ -154,7 +155,7 @@ def test_the_tables_show_the_rows(tmp_path: Path) -> None:
         csv.DictReader(io.StringIO(tables.benchmark_models_csv("small", model_scores(plan, [MMLU], scores))))
     )
     assert [m["kind"] for m in models] == ["reference"] + ["student"] * 12
-    assert {m["key"] for m in models[1:]} == {key(cell.student) for cell in plan.cells}
+    assert {m["key"]: m["seed"] for m in models[1:]} == {key(c.student): str(c.seed) for c in plan.cells}
     reference = {"student": "nano/gpt2-0", "teacher": "", "seed": "", "standard_error": "0.01"}
     assert reference.items() <= models[0].items()
     printed = io.StringIO()

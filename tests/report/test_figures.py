@@ -12,6 +12,7 @@ from tests.filled_store import fill
 from undertow.formats.code import Code
 from undertow.formats.numbers import Numbers
 from undertow.report import theory
+from undertow.report.figure_style import GREY
 from undertow.report.figures import axis_end
 from undertow.report.make import make_report
 from undertow.results.sweep_record import Record
@@ -97,8 +98,17 @@ def test_no_text_of_the_figure_of_networks_is_cut_or_overlaps_another(
     drawn: dict[str, Any], count: int
 ) -> None:
     cells = [(f"auxiliary={number} width=256", networks(0.05 * number)) for number in range(count)]
-    theory.arms_figure("mlp", "digits: 10 auxiliary logits, students on noise", cells, 0.1)
+    theory.arms_figure("mlp", "digits: 10 auxiliary logits, students on noise", cells, [0.1] * count)
     check_texts(drawn)
+
+
+def test_data_of_different_numbers_of_classes_have_lines_of_chance_of_their_own(
+    drawn: dict[str, Any],
+) -> None:
+    cells = [(f"data={name}", networks(0)) for name in ("ten", "four")]
+    theory.arms_figure("mlp", "students on noise", cells, [0.1, 0.25])
+    (axes,) = drawn["mlp"].axes
+    assert [line.get_ydata()[0] for line in axes.lines if line.get_color() == GREY] == [0.1, 0.25]
 
 
 def test_no_text_of_the_figure_of_theorem_1_is_cut_or_overlaps_another(drawn: dict[str, Any]) -> None:

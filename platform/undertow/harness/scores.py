@@ -43,10 +43,14 @@ class TaskScore:
 
 @dataclass(frozen=True)
 class ModelScore:
-    """A score with its model: a student with its place in the grid, or a reference with only its name."""
+    """A score with its model: a student with its place in the grid, or a reference with only its name.
+
+    `seed`: the study's; None for a reference.
+    """
 
     subject: Reference | Student
     place: Place
+    seed: int | None
     task: HarnessTask
     metric: str
     score: TaskScore
@@ -108,8 +112,10 @@ def model_scores(plan: Plan, tasks: Sequence[HarnessTask], scores: Scores) -> li
         if isinstance(subject, Reference)
     }
     places |= {cell.student: cell.condition.place for cell in plan.cells}
+    # That of a student's spec does not distinguish them if only their data are drawn anew for each seed.
+    seeds: dict[Reference | Student, int] = {cell.student: cell.seed for cell in plan.cells}
     return [
-        ModelScore(subject, places[subject], task, metric, score)
+        ModelScore(subject, places[subject], seeds.get(subject), task, metric, score)
         for task in tasks
         for subject in subjects(plan)
         for metric, score in scores.of(subject, task).items()

@@ -11,7 +11,6 @@ from undertow.results.csv_tables import written
 from undertow.study.harness_task import HarnessTask
 from undertow.study.hypotheses import Place
 from undertow.study.identity import key
-from undertow.study.references import Reference
 
 BENCHMARKS = "benchmarks.csv"
 BENCHMARK_MODELS = "benchmark_models.csv"
@@ -45,10 +44,9 @@ def _benchmark(study: str, row: BenchmarkRow) -> list[object]:
 
 
 def _model(study: str, row: ModelScore) -> list[object]:
-    seed = None if isinstance(row.subject, Reference) else row.subject.seed
     return [
-        study, row.subject.kind, *row.place, seed, *_task(row.task), row.metric, row.score.higher_is_better,
-        row.score.value, row.score.error, key(row.subject),
+        study, row.subject.kind, *row.place, row.seed, *_task(row.task), row.metric,
+        row.score.higher_is_better, row.score.value, row.score.error, key(row.subject),
     ]  # fmt: skip
 
 

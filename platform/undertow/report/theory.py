@@ -62,14 +62,14 @@ def findings_table(title: str, checks: Sequence[TheoremCheck]) -> Table:
 
 
 def arms_figure(
-    name: str, title: str, cells: Sequence[tuple[str, Sequence[NetworkArm]]], chance: float
+    name: str, title: str, cells: Sequence[tuple[str, Sequence[NetworkArm]]], chances: Sequence[float]
 ) -> dict[str, bytes]:
     """The accuracies of an experiment: one dot per network for one cell; mean and interval for several cells.
 
     Args:
         name: of the files.
         cells: the label and the arms of each point of the grid.
-        chance: the accuracy of guessing.
+        chances: the accuracy of guessing at each point.
     """
     if len(cells) == 1:
         labels = [wrapped(arm.name) for arm in cells[0][1]]
@@ -81,10 +81,11 @@ def arms_figure(
         axes = drawn.subplots()
         if len(cells) == 1:
             _draw_networks(axes, cells[0][1], labels)
-            axes.axvline(chance, color=GREY, linestyle=":", label="chance")
+            axes.axvline(chances[0], color=GREY, linestyle=":", label="chance")
         else:
             _draw_cells(axes, [arms for _, arms in cells], labels)
-            axes.axhline(chance, color=GREY, linestyle=":", label="chance")
+            for number, chance in enumerate(sorted(set(chances))):
+                axes.axhline(chance, color=GREY, linestyle=":", label=None if number else "chance")
         drawn.suptitle(wrapped(title, characters=TITLE_CHARACTERS), fontsize=9, x=0.01, ha="left")
         _legend(drawn, axes)
         return figure_style.save(drawn, name)
