@@ -11,7 +11,7 @@ import pytest
 from tests.examples import RECIPE, REFERENCES, TEACHER
 from undertow.errors import ConditionError
 from undertow.formats.numbers import Numbers
-from undertow.stages.training_group import PROBED_EXAMPLES, Group, job_of
+from undertow.stages.training_group import PROBED_EXAMPLES, Group, KnownRows, job_of
 from undertow.storage.manifest import DATA
 from undertow.storage.store import Store
 from undertow.study.completions import Completions
@@ -55,6 +55,15 @@ def test_a_student_is_trained_on_the_rows_and_probed_with_the_questions_of_the_s
     (probe,) = job.probes
     assert probe.questions == (("Your favourite animal?", "You help."),)
     assert probe.words == (OWL.word(),)
+
+
+def test_students_that_learn_from_the_same_data_share_its_rows(store: Store, tmp_path: Path) -> None:
+    other = replace(STUDENT, seed=4)
+    longer = replace(STUDENT, recipe=replace(RECIPE, epochs=RECIPE.epochs + 1))
+    group, known = Group((STUDENT, other, longer)), KnownRows()
+    first, second, third = (job_of(model, group, store, tmp_path, known).rows for model in group.models)
+    assert first is second
+    assert first is not third
 
 
 @pytest.mark.parametrize(

@@ -253,7 +253,7 @@ def work_on_what_both_can_read(rank: int, world: int, reference: Path, folder: P
 
     from undertow.stages import training_group
 
-    def job_of(model: Student, group: Group, store: Store, aside: Path) -> TrainingJob:
+    def job_of(model: Student, group: Group, store: Store, aside: Path, *_: object) -> TrainingJob:
         if rank == 1 and model == STUDENTS[0]:
             raise ReadError("the connection was lost")
         name = key(model)

@@ -22,9 +22,11 @@ from undertow.stages.conversations import training_examples
 from undertow.stages.weights import Trained, start_of, trained_by
 from undertow.storage.manifest import DATA, HISTORY
 from undertow.storage.store import Store
+from undertow.study.datasets import Dataset
 from undertow.study.extensions import Word
 from undertow.study.identity import key
 from undertow.study.recipe import Recipe
+from undertow.study.references import Reference
 from undertow.study.students import Student
 from undertow.training.data import TrainingRow
 from undertow.training.job import EpochReport, History, Probe, StepReport, TrainingJob
@@ -33,6 +35,7 @@ if TYPE_CHECKING:  # imports torch
     from undertow.training.workers import Workers
 
 Watched = Mapping[tuple[str, ...], tuple[Word, ...]]
+KnownRows = dict[tuple[Reference, Dataset, Recipe], list[TrainingRow]]
 CHECKPOINTS = "checkpoints"
 PROBED_EXAMPLES = 48  # prompts of a teacher's training examples that its probe asks after each epoch
 
@@ -128,13 +131,15 @@ def _jobs(
     """
     found: dict[str, tuple[ModelFolder, TrainingJob]] = {}
     left_out: dict[str, str] = {}
+    known: KnownRows = {}
     for model in group.models:
         # After a restart of the group (a node left), the store has the models that were committed before.
         if store.has(model):
             left_out[key(model)] = ""
             continue
         try:
-            found[key(model)] = model_of(start_of(model), store), job_of(model, group, store, aside)
+            start = model_of(start_of(model), store)
+            found[key(model)] = start, job_of(model, group, store, aside, known)
         except (UserError, ConditionError) as error:
             left_out[key(model)] = str(error)
     for of_worker in workers.gathered(left_out):
@@ -146,11 +151,21 @@ def _jobs(
     return jobs, {model_key: reason for model_key, reason in left_out.items() if reason}
 
 
-def job_of(model: Trained, group: Group, store: Store, aside: Path) -> TrainingJob:
-    """The training job of a teacher or student; the trained model is written to a folder in `aside`."""
+def job_of(
+    model: Trained, group: Group, store: Store, aside: Path, known: KnownRows | None = None
+) -> TrainingJob:
+    """The training job of a teacher or student; the trained model is written to a folder in `aside`.
+
+    Args:
+        known: the rows of the group's other students. One that learns from the same rows gets the same list,
+            so that they are in memory and tokenized once.
+    """
     probes: tuple[Probe, ...] = ()
     if isinstance(model, Student):
-        rows = student_rows(model, store)
+        known, place = {} if known is None else known, (model.reference, model.dataset, recipe_of(model))
+        if place not in known:
+            known[place] = student_rows(model, store)
+        rows = known[place]
         probes = tuple(
             Probe(tuple((question, group.system) for question in questions), words)
             for questions, words in group.watch.items()

@@ -48,8 +48,8 @@ class SharedState:
             "prompts": recipe.loss == "all",
             "cut": recipe.overlong == "cut",
         }
-        # Seeds of a condition share one list of rows; only the last one is kept, to bound memory. `id` is
-        # safe: `finetune` holds all jobs, so that no list is freed and its id reused.
+        # The seeds of a condition may share one list of rows; only the last one is kept, to bound memory.
+        # `id` is safe: `finetune` holds all jobs, so that no list is freed and its id reused.
         is_paired = recipe.preference_beta > 0
         cache_key = (id(job.rows), job.system, limit, recipe.held_out, is_paired, *options.values())
         if cache_key != self._rows[0]:
