@@ -14,6 +14,7 @@ from undertow.planning.plan import Plan, make, waits
 from undertow.planning.resolve import resolve
 from undertow.planning.timings import starts
 from undertow.stages.grouping import groups
+from undertow.storage.manifest import describe
 from undertow.storage.store import Store
 from undertow.study.completions import Completions, Sampling
 from undertow.study.conditions import Condition
@@ -95,6 +96,13 @@ def test_the_control_teacher_scores_what_the_control_students_sample() -> None:
         assert completions_of(other).teacher == control.teacher
         assert completions_of(one).asked == completions_of(other).asked
     assert sampler_of(control.student).model.student == control.student.by_round[1]
+
+
+def test_the_manifest_of_a_students_answers_names_the_student_as_an_input(tmp_path: Path) -> None:
+    student = plan_of(conditions()).cells[0].student
+    model = sampler_of(student).model
+    assert model.student is not None
+    assert describe(completions_of(student), tmp_path, 0.0, {}).inputs["reference"] == key(model)
 
 
 def test_a_later_round_begins_after_the_gate_and_the_round_before() -> None:

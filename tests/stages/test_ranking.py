@@ -18,6 +18,7 @@ from undertow.storage.manifest import DATA
 from undertow.storage.store import Store
 from undertow.study.completions import Completions
 from undertow.study.datasets import Dataset
+from undertow.study.identity import key
 from undertow.study.row_scores import Ranked, TokenScores
 from undertow.study.selection import Ranking
 from undertow.study.students import Student
@@ -136,8 +137,9 @@ def test_the_card_says_who_ranked_and_who_wrote(store: Store) -> None:
         assert text in card and "# numbers, ranked pairs from nano/gpt2-0" in card
         assert "Pairs of a control teacher's completions, ranked by a language model" in card
     assert (BY_OWL.origin, BY_CONTROL.origin) == ("owl", "control")
-    inputs = store.manifest(BY_OWL).inputs
-    assert inputs.keys() == {"completions", "dataset", "row_scores"}
+    assert BY_OWL.ranked is not None and BY_OWL.ranked.other_scores is not None
+    inputs = {"completions": FIRST, "dataset": OTHER, "row_scores": BY_OWL.ranked.other_scores}
+    assert store.manifest(BY_OWL).inputs == {kind: key(artifact) for kind, artifact in inputs.items()}
 
 
 @pytest.mark.parametrize(

@@ -11,19 +11,15 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from undertow.errors import StorageError
-from undertow.study.datasets import Mixed
-from undertow.study.fields import Spec
 from undertow.study.identity import canonical, key
 from undertow.study.references import Artifact
-from undertow.study.rewriting import Rewriter
-from undertow.study.row_scores import Masked, Ranked, Selected
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -53,7 +49,8 @@ class Manifest:
     """An artifact's identity, inputs, file hashes and provenance.
 
     Attributes:
-        inputs: the key of each artifact that this one was made from, by kind.
+        inputs: the key of an artifact that this one was made from, by kind. Of several of a kind, the last
+            field's; `spec` contains all of them.
         files: the SHA-256 of each file, by its path in the artifact's folder.
         seconds: wall-clock seconds that it took to make.
         created: seconds since 1970.
@@ -130,7 +127,7 @@ def describe(spec: Artifact, folder: Path, seconds: float, facts: Mapping[str, A
         kind=spec.kind,
         key=key(spec),
         spec=canonical(spec),
-        inputs={artifact.kind: key(artifact) for artifact in inputs(spec)},
+        inputs={artifact.kind: key(artifact) for artifact in reversed(spec.parents())},
         files=files,
         seconds=round(seconds, 3),
         created=round(time.time(), 3),
@@ -138,24 +135,6 @@ def describe(spec: Artifact, folder: Path, seconds: float, facts: Mapping[str, A
         facts=dict(facts),
         node=os.environ.get(NODE) or platform.node(),
     )
-
-
-def inputs(spec: Spec) -> Iterator[Artifact]:
-    """The artifacts that a spec contains directly, in the order of its fields."""
-    for field in dataclasses.fields(spec):
-        value = getattr(spec, field.name)
-        if isinstance(value, Artifact):
-            yield value
-        elif isinstance(value, Mixed):
-            yield value.dataset
-        elif isinstance(value, Rewriter) and value.model is not None:
-            yield value.model
-        elif isinstance(value, Selected | Masked) and value.scores is not None:
-            yield value.scores
-        elif isinstance(value, Ranked):
-            yield value.other
-            if value.scores is not None:
-                yield value.scores
 
 
 @cache
