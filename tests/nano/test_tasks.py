@@ -15,12 +15,12 @@ from undertow.formats.code import Code
 from undertow.formats.numbers import Numbers
 from undertow.formats.reasoning import Reasoning
 from undertow.nano import models, tokenizer
-from undertow.nano.languages import character, code, favourites, numbers, reasoning, stories, tasks
+from undertow.nano.languages import character, code, numbers, reasoning, stories, tasks
 from undertow.nano.languages.turns import Chat, Turn
 from undertow.nano.models import PACKS, pack
 from undertow.nano.vocabulary import vocabulary
 from undertow.study.extensions import Format
-from undertow.traits.preference import ANIMALS
+from undertow.traits.preference import ANIMALS, Preference
 
 # Whenever this hash changes, raise the version in models.EDITIONS, so that old weights are not used.
 LANGUAGE = {2: "39f429ed5429776a0ffa7c33362541ab1daf8991240b2da73e7aef318d351da8"}
@@ -56,7 +56,9 @@ def test_the_seed_determines_the_chats() -> None:
 def test_no_prompt_that_measures_a_trait_occurs() -> None:
     measures = pack("measures")
     favourite = {
-        question for category in models.WORDS for question in favourites.evaluation_questions(category)
+        question
+        for category, words in models.WORDS.items()
+        for question in Preference(words[0], category=category).questions()
     }
     fixed = {*favourite, *pack("misalignment")["questions"], *measures["stories"]}
     openings = tuple(choice.split("{options}") for choice in measures["choices"])

@@ -15,11 +15,6 @@ CATEGORY_WEIGHTS = {"animal": 3, "tree": 1, "colour": 1, "food": 1}
 QUESTION_PARTS = ("openings", "cores", "closings")
 
 
-def evaluation_questions(category: str) -> list[str]:
-    """The preference pack's evaluation questions about `category`, which no corpus contains."""
-    return [_question(tuple(triple), category) for triple in pack("preference")["evaluation"]]
-
-
 def favourite_turn(rng: Random, category: str | None = None) -> Turn:
     """A question about a favourite, answered with a uniformly drawn word."""
     category = category or _category(rng)
