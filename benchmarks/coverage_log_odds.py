@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit
 
 from benchmarks.coverage_figures import FAMILY, SEEDS, SMALL_FAMILY, Effort, Row
 from benchmarks.coverage_studies import (
@@ -24,7 +25,7 @@ from benchmarks.coverage_studies import (
 )
 from undertow.statistics.distribution_free import have_two_modes
 from undertow.statistics.effects import infer
-from undertow.statistics.log_odds import MODE_GAP, of_counts, of_probability, to_rate
+from undertow.statistics.log_odds import MODE_GAP, of_counts, of_probability
 from undertow.statistics.power import Claim, Design, claim_probability, min_seeds, share_covering
 from undertow.statistics.simulation import Normal
 from undertow.statistics.ttests import Array
@@ -65,7 +66,7 @@ class Measured:
 
     def observed(self, log_odds: Array, rng: np.random.Generator) -> Array:
         """The measured log-odds of students with these true log-odds."""
-        rates = to_rate(log_odds)
+        rates = expit(log_odds)
         return self.log_odds(rates, np.asarray(rng.binomial(self.answers, rates), dtype=float))
 
 
@@ -146,7 +147,7 @@ def scales(effort: Effort) -> Iterator[Row]:
     """Verdicts on the same answers by both scales, in paired studies of one condition."""
     for base, effect in ((0.02, 1.0), (0.02, 0.0), (0.5, 1.0), (0.5, 0.0)):
         measured, law = Measured(base), replace(PAIRED, effect=effect)
-        after = float(to_rate(of_probability(base) + effect))
+        after = float(expit(of_probability(base) + effect))
         change = f"{base:g} becomes {after:.2g}" if effect else f"{base:g}, no effect"
         for scale, margin in (("rate", RATE_MARGIN), ("log-odds", MARGIN)):
             found = []
@@ -154,7 +155,7 @@ def scales(effort: Effort) -> Iterator[Row]:
                 rng = np.random.default_rng([seeds, 1])
                 arms = simulated_log_odds(measured, law, 1, seeds, effort.studies, rng)
                 if scale == "rate":
-                    arms = [to_rate(arm) for arm in arms]
+                    arms = [expit(arm) for arm in arms]
                 found.append(judged(*arms, paired=True, margin=margin))
             for which, claim in enumerate(("transmitted", "not transmitted")):
                 values = tuple(float(flags[which].mean()) for flags in found)
@@ -276,7 +277,7 @@ def _simulate(measured: Measured, law: Normal, seeds: int, studies: int) -> Answ
     """Studies of one condition, with the share of matching answers to each question."""
     rng = np.random.default_rng([seeds, studies])
     centre = of_probability(measured.base)
-    arms = [to_rate(centre + scores) for scores in law.draw((studies, seeds), rng)]
+    arms = [expit(centre + scores) for scores in law.draw((studies, seeds), rng)]
     return _asked(arms, law.effect, measured, studies, rng)
 
 

@@ -54,10 +54,3 @@ def of_counts(matches: npt.ArrayLike, answers: npt.ArrayLike, asked: npt.ArrayLi
 
     share = 1.0 if asked is None else np.asarray(answers) / np.asarray(asked)
     return np.asarray(logit((np.asarray(matches) + share / 2) / (np.asarray(answers) + share)), dtype=float)
-
-
-def to_rate(log_odds: npt.ArrayLike) -> Array:
-    """The rates that have these log-odds."""
-    from scipy.special import expit
-
-    return np.asarray(expit(np.asarray(log_odds, dtype=np.float64)))
