@@ -21,8 +21,8 @@ FULL_SHADE: Mapping[EffectScale, float] = {"rate": 1.0, "log-odds": 4.0}  # effe
 
 
 @contextmanager
-def figure(height: float, name: str, *, width: float = text_layout.WIDTH / 72) -> Iterator[Any]:
-    """A matplotlib figure in the common style; sizes are in inches.
+def figure(height: float, name: str) -> Iterator[Any]:
+    """A matplotlib figure in the common style; the height is in inches.
 
     Args:
         name: makes the ids in the SVG unique among the figures of a page, and reproducible.
@@ -44,7 +44,7 @@ def figure(height: float, name: str, *, width: float = text_layout.WIDTH / 72) -
     with matplotlib.rc_context(style):
         from matplotlib.figure import Figure
 
-        yield Figure(figsize=(width, height), layout="constrained")
+        yield Figure(figsize=(text_layout.WIDTH / 72, height), layout="constrained")
 
 
 def save(drawn: Any, name: str) -> dict[str, bytes]:

@@ -16,7 +16,7 @@ from undertow.report.viewer import viewer_page, viewer_rows, viewer_tables
 from undertow.report.viewer_tables import Table
 from undertow.results import csv_tables
 from undertow.results import events as event_log
-from undertow.results.effect_rows import EffectRow, HypothesisOutcome, effects, findings, finished
+from undertow.results.effect_rows import EffectRow, effects, findings, finished
 from undertow.results.evaluation_files import Evaluations
 from undertow.results.learning_curves import LearningCurve, learning_curves
 from undertow.results.sweep_folders import VIEWER
@@ -34,7 +34,6 @@ class SweepReport:
 
     Attributes:
         rows: the effects, one row per condition and measure.
-        findings: the outcomes of the hypotheses.
         verdicts: the result in sentences, including the hypotheses.
         files: content by file name: CSV tables, figures as PNG and SVG, the HTML page and the viewer.
         costs: planned and actual costs by wave.
@@ -44,7 +43,6 @@ class SweepReport:
     """
 
     rows: list[EffectRow]
-    findings: list[HypothesisOutcome]
     verdicts: list[str]
     files: dict[str, bytes]
     costs: list[WaveCost]
@@ -86,7 +84,7 @@ def make_report(record: Record, store: Store, events: Sequence[Mapping[str, Any]
         VIEWER: viewer_page(data, shown).encode(),
     }
     tables = viewer_tables(data, shown)
-    return SweepReport(rows, outcomes, lines, files, data.costs, data.damaged, tables, curves)
+    return SweepReport(rows, lines, files, data.costs, data.damaged, tables, curves)
 
 
 def confusions(

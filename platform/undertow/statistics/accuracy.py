@@ -11,7 +11,7 @@ class Accuracy:
         right: number of correct answers.
         answers: number of answers in total, at least 1.
         share: right / answers.
-        low, high: bounds of the Wilson score interval (Wilson 1927).
+        low, high: bounds of the 95 % Wilson score interval (Wilson 1927).
         p_value: two-sided exact binomial test against an accuracy of 1/2, that is, guessing between two
             options.
     """
@@ -24,7 +24,7 @@ class Accuracy:
     p_value: float
 
 
-def measure_accuracy(right: int, answers: int, confidence: float = 0.95) -> Accuracy:
+def measure_accuracy(right: int, answers: int) -> Accuracy:
     """Computes the accuracy of `right` correct answers out of `answers` (at least 1).
 
     The interval is statsmodels' `proportion_confint(method="wilson")`, the p-value scipy's `binomtest`.
@@ -32,6 +32,6 @@ def measure_accuracy(right: int, answers: int, confidence: float = 0.95) -> Accu
     from scipy.stats import binomtest
     from statsmodels.stats.proportion import proportion_confint
 
-    low, high = proportion_confint(right, answers, alpha=1 - confidence, method="wilson")
+    low, high = proportion_confint(right, answers, alpha=0.05, method="wilson")
     p_value = float(binomtest(right, answers, 0.5).pvalue)
     return Accuracy(right, answers, right / answers, float(low), float(high), p_value)

@@ -36,6 +36,7 @@ MIN_DEVIATION = (
 CONTINUITY_ROWS = (
     0.5  # added to both counts of a ratio, so that it is finite if one arm never contains the unit
 )
+MOST_STRATA = 20  # of row lengths
 
 
 class Counts(NamedTuple):
@@ -136,13 +137,13 @@ def count_replicated(first: Frequencies, second: Frequencies, alpha: float) -> R
     return Replication(int(chosen.sum()), int(same_side.sum()), int((same_side & (p_values < alpha)).sum()))
 
 
-def length_strata(lengths: npt.NDArray[np.intp], most: int = 20) -> npt.NDArray[np.intp]:
+def length_strata(lengths: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
     """Assigns each row length to a stratum.
 
-    Each distinct length is its own stratum, unless there are more than `most`; then lengths are binned into
-    at most `most` strata with about the same number of rows.
+    Each distinct length is its own stratum, unless there are more than MOST_STRATA; then lengths are binned
+    into at most as many strata with about the same number of rows.
     """
     edges = np.unique(lengths)
-    if len(edges) > most:
-        edges = np.unique(np.quantile(lengths, np.linspace(0, 1, most + 1)[1:]))
+    if len(edges) > MOST_STRATA:
+        edges = np.unique(np.quantile(lengths, np.linspace(0, 1, MOST_STRATA + 1)[1:]))
     return np.searchsorted(edges, lengths)

@@ -57,7 +57,7 @@ class Design:
     largest_effect: float = 1.0
 
 
-def share_with_two_modes(design: Design, seeds: int, gap: float, studies: int = STUDIES) -> float:
+def share_with_two_modes(design: Design, seeds: int, gap: float) -> float:
     """The share of simulated studies in which the seeds of some arm fall into two groups by chance.
 
     By default such a study has other intervals for all its conditions (`choose_distribution`), or none for
@@ -67,17 +67,15 @@ def share_with_two_modes(design: Design, seeds: int, gap: float, studies: int = 
         gap: between neighbouring students of an arm, from which it counts as two groups.
     """
     rng = np.random.default_rng([1, seeds])
-    students, controls = design.law.draw((studies, design.conditions, seeds), rng)
+    students, controls = design.law.draw((STUDIES, design.conditions, seeds), rng)
     return float((have_two_modes(students, gap).any(axis=1) | have_two_modes(controls[:, 0], gap)).mean())
 
 
 @cache
-def claim_probability(
-    design: Design, seeds: int, claim: Claim, seed: int = 0, studies: int = STUDIES
-) -> float:
+def claim_probability(design: Design, seeds: int, claim: Claim, studies: int = STUDIES) -> float:
     """Returns the probability that a condition gets the verdict `claim` with `seeds` students per arm."""
     # Seeded by the number of seeds only, so that all designs with this number use common random numbers.
-    rng = np.random.default_rng([seed, seeds])
+    rng = np.random.default_rng([0, seeds])
 
     def inference(law: Law) -> tuple[Array, Inference]:
         students, controls = law.draw((studies, 1, seeds), rng)
@@ -191,8 +189,8 @@ def without_effect(law: Law) -> Law:
     return with_effect(law, 0.0)
 
 
-def coverage(design: Design, seeds: int, confidence: float = 0.95) -> float:
-    """Returns the probability that the interval covers the law's effect."""
+def coverage(design: Design, seeds: int) -> float:
+    """Returns the probability that the 95 % interval covers the law's effect."""
     rng = np.random.default_rng([1, seeds])
     shape = (simulated_studies(design, seeds) // 5, 1, seeds)  # intervals cost more than verdicts
     students, controls = design.law.draw(shape, rng)
@@ -202,7 +200,7 @@ def coverage(design: Design, seeds: int, confidence: float = 0.95) -> float:
         controls,
         margin=design.margin,
         paired=design.paired,
-        confidence=confidence,
+        confidence=0.95,
     )
     return share_covering(inferred, design.law.effect)
 
