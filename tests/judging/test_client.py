@@ -123,9 +123,7 @@ def test_the_wait_before_a_retry_is_the_servers(headers: dict[str, str], least: 
 
 def test_a_retry_after_beyond_the_limit_is_not_waited_for() -> None:
     with serving(lambda *_: fails(429, "come back tomorrow", Retry_After="86400")) as server:
-        start = time.monotonic()
         replies, tally = asked(server, ["one"])
-    assert time.monotonic() - start < 60
     assert (replies, tally.missing, tally.calls) == ({}, 1, 1)
     assert "come back tomorrow" in tally.trouble
 
@@ -288,25 +286,22 @@ def test_calls_stop_soon_when_the_endpoint_is_down() -> None:
 
 
 def test_calls_stop_when_the_endpoint_never_answers() -> None:
-    start = time.monotonic()
     with serving(lambda *_: says("85", seconds=1.5)) as server:
         replies, tally = asked(server, attempts=2, timeout=0.1, patience=8)
-        took = time.monotonic() - start
     assert replies == {}
     assert (tally.fatal, tally.missing) == (True, 40)
     assert "no answer within 0.1 s" in tally.trouble
-    assert took < 60
+    assert tally.calls <= (8 + 8) * 2 + 2
 
 
 def test_a_permanent_error_cancels_pending_retries() -> None:
     def behave(message: str, _: int) -> Answer:
         return fails(429, Retry_After="60") if message == "patient" else replace(fails(401), seconds=0.2)
 
-    start = time.monotonic()
     with serving(behave) as server:
         _, tally = asked(server, ["patient", "wrong"])
     assert tally.missing == 2
-    assert time.monotonic() - start < 50
+    assert sorted(server.messages) == ["patient", "wrong"]
 
 
 def test_a_probe_returns_temporary_failures_and_raises_permanent_ones() -> None:

@@ -65,8 +65,9 @@ def rows(store: Store, dataset: Dataset) -> list[dict[str, object]]:
 
 def test_fewer_rows_than_wanted_fail_the_condition_unless_they_are_enough(store: Store) -> None:
     spec = Dataset(completions=completions(store, ["1, 2", "owls!", "3, 4"]), rows=3)
-    with pytest.raises(ConditionError, match="2 of 3 completions are left"):
+    with pytest.raises(ConditionError, match=r"2 of 3 completions are left.*3 are needed"):
         stage.make_dataset(spec, store)
+    assert not store.has(spec)
     enough = replace(spec, fewer=True)
     stage.make_dataset(enough, store)
     assert [row["completion"] for row in rows(store, enough)] == ["1, 2", "3, 4"]
@@ -92,6 +93,17 @@ def test_answers_are_filtered_without_surrounding_white_space_or_as_sampled(
     dataset = Dataset(completions=spec)
     stage.make_dataset(dataset, store)
     assert [row["completion"] for row in rows(store, dataset)] == kept
+
+
+def test_every_row_of_every_sample_has_a_seed_of_its_own(store: Store) -> None:
+    store.prepare()
+    first = Completions(teacher=CONTROL, format=Numbers(), prompts=3)
+    seeds: list[int] = []
+    for spec in (first, replace(first, sample=1), replace(first, sampling=Sampling(temperature=0.5))):
+        completions_stage.GenerateShard(spec, 0, 3, 0.0).run(FixedAnswers(None, {}), store)
+        completions_stage.join_shards(spec, store)
+        seeds += pq.read_table(store.fetch(spec) / DATA).column("seed").to_pylist()
+    assert len(set(seeds)) == 9
 
 
 def test_every_row_is_kept_or_counted_under_a_rule(store: Store) -> None:
@@ -136,13 +148,6 @@ def test_the_subsample_depends_only_on_the_seed(store: Store, tmp_path: Path) ->
     assert rows(store, spec) == rows(again, spec)
     assert len(rows(store, spec)) == len(rows(store, other)) == 50
     assert rows(store, spec) != rows(store, other)
-
-
-def test_too_few_rows_raise_an_error_with_both_numbers(store: Store) -> None:
-    spec = Dataset(completions=completions(store, ["1, 2", "no", "never"]), rows=3)
-    with pytest.raises(ConditionError, match=r"1 of 3 completions are left.*3 are needed"):
-        stage.make_dataset(spec, store)
-    assert not store.has(spec)
 
 
 def test_hostile_text_cannot_change_the_markup_of_the_card(store: Store) -> None:

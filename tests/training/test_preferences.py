@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +151,9 @@ def test_an_empty_micro_batch_has_zero_loss_with_a_gradient() -> None:
 
 
 def test_both_answers_of_a_pair_have_the_tokens_that_they_have_alone(tokenizer: Any) -> None:
-    pairs = encode_pairs(tokenizer, PAIRS, "you help", 100)
+    # A pair may have the tokens that were sampled for the preferred answer.
+    sampled = replace(PAIRS[0], token_ids=tokenizer.convert_tokens_to_ids([PAIRS[0].completion]))
+    pairs = encode_pairs(tokenizer, [sampled, *PAIRS[1:]], "you help", 100)
     for name in ("completion", "rejected"):
         alone = encode(
             tokenizer, [TrainingRow(row.prompt, getattr(row, name)) for row in PAIRS], "you help", 100
@@ -175,9 +178,7 @@ def test_a_micro_batch_keeps_both_answers_of_a_pair_within_its_tokens(tokenizer:
         answers = in_pairs([pairs[row] for row in part])
         padded = len(answers) * max(len(answer.ids) for answer in answers)
         assert padded <= budget or len(part) == 1
-        assert [
-            answer is pair for answer, pair in zip(answers[::2], (pairs[row] for row in part), strict=True)
-        ]
+        assert all(answer is pairs[row] for answer, row in zip(answers[::2], part, strict=True))
 
 
 def test_a_rejected_answer_that_is_missing_or_too_long_is_an_error(tokenizer: Any) -> None:
