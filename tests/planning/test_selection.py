@@ -76,6 +76,13 @@ def test_rows_of_trait_and_control_are_scored_by_the_teacher_that_wrote_the_trai
         assert artifacts.index(one.completions) < artifacts.index(one) < artifacts.index(data)
 
 
+def test_seeds_that_share_a_teacher_are_scored_by_it() -> None:
+    generation = replace(GENERATION, selected=Selection(by=BY_TEACHER, keep="top"))
+    of = replace(study(generation), redraw=("data", "student"))
+    plan = make(of, Store("memory://empty"), REFERENCES)
+    assert {scores_of(cell).teacher for cell in plan.cells} == {plan.cells[0].teacher}
+
+
 def test_a_prompt_scores_with_the_reference_model_and_no_training() -> None:
     plan = plan_of(replace(GENERATION, selected=Selection(by=PROMPT, keep="top"), system="You help."))
     scores = scores_of(plan.cells[0])

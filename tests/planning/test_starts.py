@@ -125,6 +125,10 @@ def test_a_control_loses_the_trait_in_all_starts_and_keeps_other_traits() -> Non
     start = owls_from_cats_from_owls.control().student_start
     assert start is not None
     assert (start.trait, start.student_start) == (CAT, FIRST.control())
+    (second_hop,) = next_hop([LEARNED[0]])
+    start = replace(FIRST, student_start=second_hop).control().student_start
+    assert start is not None and start.after is not None
+    assert (start.trait, start.after.student_start) == (CAT, FIRST.control())
     for condition in STARTS.conditions:
         assert condition.control().control() == condition.control()
 

@@ -172,6 +172,7 @@ def test_an_unpaired_study_compares_all_students_with_all_controls(tmp_path: Pat
     rows = effects(record, Evaluations(store), {lost.student: "gone"})
     assert {row.effect.method for row in rows} == {"Welch t"}
     assert (rows[0].effect.n_students, rows[0].effect.n_controls) == (2, 3)
+    assert "1 of 3 seeds have no result" in rows[0].verdict.note
 
 
 def test_a_single_seed_gives_effects_without_intervals(tmp_path: Path) -> None:

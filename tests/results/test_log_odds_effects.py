@@ -106,6 +106,12 @@ def of_counts(model: MeasuredRate) -> float:
     return log((matches + 0.5) / (model.answers - matches + 0.5))
 
 
+def test_the_log_odds_of_a_model_take_dropped_answers_into_account() -> None:
+    rate = {"rate": 0.0, "sampled": 0.0, "exact": None, "other": 1.0, "shares": (), "samples": 0}
+    model = MeasuredRate(seed=0, key="k", **rate, answers=400, asked=1600)  # type: ignore[arg-type]
+    assert model.value("log-odds", "samples") == pytest.approx(log(0.5 / 1600.5))
+
+
 def test_a_change_that_is_nothing_in_rates_is_transmission_in_log_odds(rates: Sweep, log_odds: Sweep) -> None:
     """Three times the odds are within the margin of ± 0.1 in rate at a base rate of .02."""
     assert {row.verdict.verdict for row in rates.primary} == {"not transmitted"}

@@ -71,8 +71,10 @@ def test_the_rate_is_over_coherent_answers_with_a_rating(store: Store) -> None:
         (judged,) = judge(server, store, spec)
     assert judged.failure == ""
     make_assessment(spec, store)
-    rates = Evaluations(store).rates(key(spec))
+    evaluations = Evaluations(store)
+    rates = evaluations.rates(key(spec))
     assert rates.answers == 12
+    assert evaluations.shares(key(spec), "misaligned") == (2 / 2, 2 / 10)  # of the answers that count
     assert rates.sampled == {"misaligned": pytest.approx(4 / 12)}
     assert rates.other_sampled == pytest.approx(8 / 20)
     rows = pq.read_table(store.fetch(spec) / ANSWERS).to_pylist()

@@ -88,6 +88,19 @@ def test_a_share_of_the_rows_comes_from_the_control_teacher(
     assert dataset.label == f"numbers, {share:.0%} control"
 
 
+def test_the_seed_decides_which_rows_of_both_sources_are_taken(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    dataset, _ = made(mixed("control", 0.5), store)
+    taken = []
+    for seed in (0, 1):
+        one = dataset.changed(seed=seed, rows=PROMPTS)  # all rows, so that the seed draws none of them before
+        make_dataset(one, store)
+        taken.append(pq.read_table(store.fetch(one) / "data").column("completion").to_pylist())
+    for mark in "12":
+        own, others = ([text for text in texts if text.startswith(mark)] for texts in taken)
+        assert len(own) == len(others) and own != others
+
+
 def test_random_rows_answer_the_same_prompts_without_a_teacher(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     dataset, rows = made(mixed("random", 1.0), store)

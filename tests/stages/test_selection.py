@@ -144,6 +144,13 @@ def test_all_choices_of_one_share_cover_equally_many_tokens(
         assert not covered.any() or covered.all() or flat[covered].min() >= flat[~covered].max()
 
 
+@pytest.mark.parametrize("choose", ["diverging", "random"])
+def test_the_seed_decides_between_equal_divergences_and_which_tokens_are_random(choose: Any) -> None:
+    masked = Masked(choose=choose, share=0.5, scores=BY_PROMPT)
+    drawn = [masks(masked, [40], [np.zeros(40)], seed)[0].tolist() for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
 @pytest.mark.parametrize(("choose", "expected"), [("first", [1, 0, 0, 0]), ("last", [0, 0, 0, 1])])
 def test_first_and_last_tokens_are_at_the_ends_of_each_row(choose: Any, expected: list[int]) -> None:
     found = masks(Masked(choose=choose, share=0.25), [4, 4], None, 0)

@@ -236,6 +236,9 @@ def test_the_gate_is_not_about_the_controls_of_a_steered_teacher(made: Made) -> 
         spec = Evaluation(subject=teacher, questions=("a?",), words=(OWL.word(),), samples=1, exact=False)
         answer = {"question": "a?", "sample": 0, "answer": "no", "matches": []}
         commit_measurement(spec, made.store, Rates({"owl": 0.0}, {}, 1.0, None, 1), [answer])
+        passes_gate(
+            spec, made.store, 0.0
+        )  # a rate at the gate is enough, so that a gate of zero stops nothing
         if number < 2:
             passes_gate(spec, made.store, 0.5)
         else:

@@ -247,7 +247,15 @@ def test_a_broken_manifest_is_named(text: str) -> None:
         Manifest.from_json(text, "here")
 
 
-def test_parts_are_kept_until_they_are_dropped(store: Store, tmp_path: Path) -> None:
+def test_a_manifest_with_a_changed_number_is_named(store: Store) -> None:
+    commit(store)
+    name = f"artifacts/reference/{key(SPEC)}/{MANIFEST}"
+    store.write_bytes(name, store.read_text(name).replace('"rows": 3', '"rows": 4').encode())
+    with pytest.raises(StorageError, match=r"its manifest was changed since it was written.*--repair"):
+        store.manifest(SPEC)
+
+
+def test_parts_are_kept_until_they_are_damaged_or_dropped(store: Store, tmp_path: Path) -> None:
     file = tmp_path / "part"
     file.write_text("rows")
     assert store.parts(SPEC) == set()
@@ -255,7 +263,13 @@ def test_parts_are_kept_until_they_are_dropped(store: Store, tmp_path: Path) -> 
     assert store.parts(SPEC) == {"shard-00000.parquet"}
     store.read_part(SPEC, "shard-00000.parquet", tmp_path / "back")
     assert (tmp_path / "back").read_text() == "rows"
+    (stored,) = store.names(f"partial/reference/{key(SPEC)}")
+    store.write_bytes(f"partial/reference/{key(SPEC)}/{stored}", b"damaged")
+    assert store.parts(SPEC) == set()
+    with pytest.raises(StorageError, match=r"shard-00000\.parquet: missing or changed"):
+        store.read_part(SPEC, "shard-00000.parquet", tmp_path / "again")
     store.drop_parts(SPEC)
+    assert store.names(f"partial/reference/{key(SPEC)}") == []
     assert store.parts(SPEC) == set()
 
 

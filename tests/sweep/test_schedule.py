@@ -270,6 +270,20 @@ def test_an_evaluation_runs_on_the_engine_that_is_up() -> None:
     assert [job.part for job in schedule.running if job.part] == [("evaluation a", 0)]
 
 
+def test_work_that_a_longer_chain_depends_on_comes_first() -> None:
+    works = [
+        Work("data of no student", SAMPLE, pool="model", seconds=100.0),
+        Work("data", SAMPLE, pool="model", seconds=100.0),
+        Work("student", TRAIN, ("data",), pool="condition", seconds=500.0),
+    ]
+    schedule = Overlapping(works, Capacity(places=1, engines=1, groups=1))
+    assert started(schedule) == ["engine"]
+    (engine,) = schedule.running
+    schedule.up(engine)
+    schedule.next()
+    assert engine.part == ("data", 0)
+
+
 def short_students(count: int) -> list[Work]:
     """Data sets of one reference model, and a student of each that is trained for 20 seconds."""
     return [

@@ -1,6 +1,7 @@
 """The probe of the training loop: the same exact probabilities of words as in evaluations."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -51,6 +52,16 @@ def test_probabilities_are_the_masses_of_disjoint_events(speller: LoadedReferenc
     # "owls" begins with "owl", and so does "owlet", which is a word of its own.
     expected = {"owl": p("owl", "Owl") - p("owlet"), "owlet": p("owlet"), "cat": p("cat")}
     assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_probabilities_are_without_dropout_and_training_continues_with_it(tmp_path: Path) -> None:
+    reference = LoadedReference.read(tiny_models.save_gpt2(tmp_path), torch.float32)
+    assert reference.model.config.embd_pdrop > 0
+    probe = TokenizedProbe(Probe(QUESTIONS, (Word("owl", ("owl",)),)), reference.tokenizer, 4096)
+    model = reference.model.train()
+    forward = FullForward(model, torch.device("cpu"))
+    assert probe.probabilities(model, forward) == probe.probabilities(model, forward)
+    assert model.training
 
 
 def test_the_rule_is_that_of_evaluations(speller: LoadedReference) -> None:
