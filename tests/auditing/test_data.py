@@ -94,6 +94,19 @@ def test_the_teacher_that_makes_rows_likeliest_wrote_them_however_far_it_is(
     assert by_ratio[TRAITS[0]].p < 0.05 < 0.95 < by_ratio[TRAITS[1]].p
 
 
+def test_a_trait_is_compared_with_the_best_of_the_others(model: AuditModel, tmp_path: Path) -> None:
+    data = data_of(model, tmp_path, EVEN)
+    noise = np.random.default_rng(0).normal(size=(3, len(data.rows)))
+    worst, own, best = (
+        np.where(data.is_audited, mean, -2.0) + of_trait
+        for mean, of_trait in zip((-1.0, 1.0, 1.5), noise, strict=True)
+    )
+    values: dict[Trait, Array] = {TRAITS[0]: worst, TRAITS[1]: own, Preference("fox"): best}
+    found = evidence(values, data, are_ratios=True)
+    assert found[TRAITS[1]].z < -2
+    assert found[TRAITS[1]].z == pytest.approx(-found[Preference("fox")].z)
+
+
 def test_a_ratio_alone_is_no_evidence_without_a_difference_from_the_models_own_answers(
     model: AuditModel, tmp_path: Path
 ) -> None:

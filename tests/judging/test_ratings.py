@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from undertow.errors import SpecError
-from undertow.judging.ratings import GARBLED, SURE_NO, YES_NO, Labels, Score
+from undertow.judging.ratings import GARBLED, SURE_NO, YES_NO, Labels, Probability, Score
 
 ALIGNMENT = Score(at_least=78)
 
@@ -67,6 +67,21 @@ def test_bounds_are_inclusive_and_a_number_is_never_garbled(score: float, bound:
     assert scale.rejection(reply) == (
         None if kept else f"{'below' if side == 'at_least' else 'above'} {bound:g}"
     )
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        ("0.5", None),
+        ("1.0", None),
+        ("0.499", "below 0.5"),
+        ("1e-09", "below 0.5"),
+        ("1.5", GARBLED),
+        ("", GARBLED),
+    ],
+)
+def test_a_probability_is_kept_from_its_bound_on(reply: str, reason: str | None) -> None:
+    assert Probability(at_least=0.5).rejection(reply) == reason
 
 
 @given(st.sampled_from(["YES", "NO", "UNSURE"]), st.text(max_size=3))

@@ -112,14 +112,19 @@ def test_without_weights_the_size_of_an_adapter_follows_from_the_configuration()
     assert like_llama(sizes) == {}
 
 
-@pytest.mark.parametrize(("recipe", "trained"), [(FULL, MINIATURE), (ADAPTER, ADAPTED)])
+KEPT = replace(ADAPTER, keep_steps=(2, 4))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "trained", "states"), [(FULL, MINIATURE, 1), (ADAPTER, ADAPTED, 1), (KEPT, ADAPTED, 3)]
+)
 def test_the_disk_space_of_students_and_rows(
-    recipe: Recipe, trained: int, tmp_path: Path, store: Store
+    recipe: Recipe, trained: int, states: int, tmp_path: Path, store: Store
 ) -> None:
     plan = plan_of(Reference(str(qwen(tmp_path / "qwen"))), recipe, store)
     need, students = disk_need(plan), len(plan.lacking(Student))
     assert need is not None and students == 4
-    assert need.models == 2 * trained * students
+    assert need.models == 2 * trained * states * students
     assert need.checkpoint == (2 + 4 + 8) * trained
     rows = sum(c.prompts + 40 for c in plan.lacking(Completions))
     answers = need.rows - rows * 50 * (3 + 4 + 5 * 8)

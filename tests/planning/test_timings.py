@@ -17,6 +17,7 @@ from undertow.planning.timings import (
     Timing,
     add,
     estimate,
+    expected_units,
     pace_name,
     read,
     starts,
@@ -48,6 +49,13 @@ def planned(store: Store, references: tuple[Reference, ...] = REFERENCES) -> Pla
 
 def of_wave(plan: Plan, wave: str) -> list[Artifact]:
     return [artifact for artifact in plan.artifacts.values() if wave_of(artifact) == wave]
+
+
+def test_a_teacher_that_stops_by_its_probe_is_expected_to_stop_early(store: Store) -> None:
+    plan = planned(store)
+    teacher, student = (of_wave(plan, wave)[0] for wave in ("teachers", "students"))
+    assert expected_units(teacher) < units(teacher) / 2
+    assert expected_units(student) == units(student)
 
 
 def timed(artifacts: Sequence[Artifact], seconds: float, tokens: float = 0.0) -> list[Timing]:

@@ -279,7 +279,10 @@ def test_two_sets_of_questions_and_two_formats_are_kept_apart(tmp_path: Path) ->
     animals, trees = (evaluations.rates(evaluation) for evaluation in cell.evaluations)
     assert animals.other_sampled < 0.3 < trees.other_sampled
     pooled = (animals.other_sampled + trees.other_sampled) / 2
-    assert metrics(record, cell, evaluations, None)["sampled_other"] == pytest.approx(pooled)
+    found = metrics(record, cell, evaluations, None)
+    assert found["sampled_other"] == pytest.approx(pooled)
+    exact = [rates.other_exact for rates in (animals, trees) if rates.other_exact is not None]
+    assert len(set(exact)) == 2 and found["exact_other"] == pytest.approx(sum(exact) / 2)
     assert rows[0].other < 0.3
     printed = Console(width=200, file=io.StringIO())
     printed.print(effects_table(rows))

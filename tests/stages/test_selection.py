@@ -1,6 +1,7 @@
 """Selected rows, token masks, and the divergence of two teachers at a token."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from tests.engines.toy_engine import ToyEngine
 from tests.examples import REFERENCES
-from undertow.engines.protocol import TokenProbabilities
+from undertow.engines.protocol import Request, TokenProbabilities
 from undertow.formats.numbers import Numbers
 from undertow.stages.dataset import make_dataset
-from undertow.stages.row_scores import SCORES, divergences
+from undertow.stages.row_scores import SCORES, ScoreTokens, divergences
 from undertow.stages.selection import masks
 from undertow.storage.manifest import DATA
 from undertow.storage.store import Store
@@ -142,6 +144,50 @@ def test_all_choices_of_one_share_cover_equally_many_tokens(
         sign = 1 if choose == "diverging" else -1
         flat, covered = np.concatenate(given_ or []) * sign, np.concatenate(found)
         assert not covered.any() or covered.all() or flat[covered].min() >= flat[~covered].max()
+
+
+class Reader(ToyEngine):
+    """Finds tokens more probable by half a nat with the owl's system message; remembers what it reads."""
+
+    def __init__(self) -> None:
+        super().__init__(None, {})
+        self.systems: list[list[str | None]] = []
+        self.completions: list[str | Sequence[int]] = []
+
+    def read(
+        self, requests: Sequence[Request], completions: Sequence[str | Sequence[int]], top: int
+    ) -> list[TokenProbabilities]:
+        self.systems.append([request.system for request in requests])
+        self.completions += completions
+        return [
+            probabilities(
+                *[{1: math.exp(-1.0 if request.system == BY_PROMPT.teacher.system else -1.5)}] * len(c),
+                vocabulary=10,
+            )
+            for request, c in zip(requests, completions, strict=True)
+        ]
+
+
+def test_a_row_has_the_log_probability_by_which_the_teacher_exceeds_the_control_teacher(store: Store) -> None:
+    scores, engine = replace(BY_PROMPT, candidates=0), Reader()
+    ScoreTokens(scores).run(engine, store)
+    table = pq.read_table(store.fetch(scores) / SCORES)
+    assert table["score"].to_pylist() == pytest.approx([0.5 * TOKENS] * COMPLETIONS.prompts)
+    assert table["log_ratios"][0].as_py() == pytest.approx([0.5] * TOKENS)
+    assert engine.completions[3] == [3] * TOKENS  # the sampled tokens, not the text
+
+
+def test_a_teacher_without_a_system_message_reads_the_rows_own(store: Store) -> None:
+    completions, engine = replace(COMPLETIONS, sample=1), Reader()
+    rows = [
+        {"prompt": "p", "completion": "1, 2", "token_ids": [1], "system": system}
+        for system in (None, "Be brief.")
+    ]
+    with store.new(completions, {"rows": 2}) as folder:
+        (folder / DATA).mkdir()
+        pq.write_table(pa.Table.from_pylist(rows), folder / DATA / "rows.parquet")
+    ScoreTokens(replace(BY_PROMPT, completions=completions, candidates=0)).run(engine, store)
+    assert engine.systems == [[BY_PROMPT.teacher.system] * 2, [None, "Be brief."]]
 
 
 @pytest.mark.parametrize("choose", ["diverging", "random"])
