@@ -147,6 +147,7 @@ def test_the_layout_alone_is_never_detected() -> None:
     assert min(separation(raw).against.across) == pytest.approx(1.0)
 
 
+@pytest.mark.slow
 def test_shuffled_labels_give_no_more_findings_than_the_false_discovery_rate() -> None:
     """For each prompt a random bit decides which of its two rows belongs to the trait."""
     rng, studies, wrong, p_values = random.Random(5), 80, 0, []

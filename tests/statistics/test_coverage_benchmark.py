@@ -23,6 +23,7 @@ def without_figures(text: str) -> list[str]:
     return [line.split(" | ")[0] if line.startswith("| ") else line for line in text.splitlines()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", SCALES)
 def test_a_quick_run_writes_what_the_committed_file_contains_except_for_figures(
     tmp_path: Path, scale: EffectScale
