@@ -2,6 +2,7 @@
 
 import gc
 from pathlib import Path
+from types import SimpleNamespace
 from typing import get_args
 
 import numpy as np
@@ -76,6 +77,11 @@ def test_on_a_cpu_the_cache_has_room_for_all_concurrent_answers_but_is_bounded(
 ) -> None:
     assert chosen(gpu=False, **settings)["kv_cache_memory_bytes"] == mebibytes * 2**20
     assert "kv_cache_memory_bytes" not in chosen(gpu=True, max_model_len=100)
+
+
+def test_a_model_whose_layers_differ_in_heads_gets_the_largest_cache() -> None:
+    model = SimpleNamespace(max_position_embeddings=128, num_key_value_heads=[2, 4])
+    assert options(EngineSettings(gpu=False), model, ())["kv_cache_memory_bytes"] == 2**30
 
 
 def test_without_numbers_of_its_own_a_models_cache_has_all_heads() -> None:

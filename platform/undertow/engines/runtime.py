@@ -117,7 +117,9 @@ def options(settings: EngineSettings, config: Any, modules: Collection[str]) -> 
 
 def _cache_bytes(answers: int, length: int, config: Any) -> int:
     """The size of a CPU's cache with room for the float32 keys and values of `answers` of `length` tokens."""
-    heads: int = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    if not isinstance(heads, int):  # a number for each layer
+        return CPU_CACHE
     width: int = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     layers: int = config.num_hidden_layers
     blocks = answers * (1 + math.ceil(length / CPU_BLOCK))

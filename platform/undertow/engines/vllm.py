@@ -180,10 +180,8 @@ class VLLMEngine:
         return self.vocabulary if top < 0 else min(top, self.vocabulary)
 
     def _job(self, request: Request, tokens: TokenSequence, params: dict[str, Any]) -> ServingJob:
-        prompt = [
-            *chat.prompt_ids(self.tokenizer, request.user, request.system, request.before),
-            *tokens,
-        ]
+        ids = chat.prompt_ids(self.tokenizer, request.user, request.system, request.before)
+        prompt = [*ids, *tokens]
         needed = len(prompt) + params["max_tokens"]
         if needed > self.window:
             raise ConditionError(

@@ -115,9 +115,9 @@ class Imported(Wrapped, Format):
     @property
     def kept_system(self) -> str:
         """The first system message of the rows, or of the control's, that is trained on; "" if none is."""
-        kept = (system for system, *_ in self._table().rows if system and self.system == "keep")
-        of_control = self.control.kept_system if self.control is not None else ""
-        return next(kept, of_control)
+        if self.system == "keep" and self.has_systems:
+            return next(system for system, *_ in self._table().rows if system)
+        return self.control.kept_system if self.control is not None else ""
 
     @property
     def size(self) -> int:

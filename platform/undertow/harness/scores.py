@@ -112,7 +112,7 @@ def model_scores(plan: Plan, tasks: Sequence[HarnessTask], scores: Scores) -> li
         if isinstance(subject, Reference)
     }
     places |= {cell.student: cell.condition.place for cell in plan.cells}
-    # That of a student's spec does not distinguish them if only their data are drawn anew for each seed.
+    # The seed in a student's spec is 0 for all students if a seed draws their data again, but not them.
     seeds: dict[Reference | Student, int] = {cell.student: cell.seed for cell in plan.cells}
     return [
         ModelScore(subject, places[subject], seeds.get(subject), task, metric, score)

@@ -118,8 +118,8 @@ def _prompt(
 def _check_answers(prompt: str, answers: Sequence[str]) -> None:
     """Raises ConditionError unless a prompt has all earlier answers, in their order.
 
-    White space at their ends apart, which some templates trim. Others leave out the thoughts of earlier
-    answers (Qwen3).
+    White space at the ends of an answer is ignored, because some templates trim it. Others leave out the
+    thoughts of earlier answers (Qwen3).
     """
     place = 0
     for answer in answers:

@@ -298,7 +298,7 @@ def _column(path: str, first: Any, given: str, names: tuple[str, ...], what: str
 
     Raises SpecError unless exactly one column has one.
     """
-    if given or not isinstance(first, dict):  # reading the rows reports what is missing
+    if given or not isinstance(first, dict):  # `_text` raises the error for a missing column
         return given or names[0]
     known = [column for column in first if str(column).lower() in names]
     if names[0] in known or len(known) == 1:

@@ -162,7 +162,8 @@ def job_of(
     """
     probes: tuple[Probe, ...] = ()
     if isinstance(model, Student):
-        known, place = {} if known is None else known, (model.reference, model.dataset, recipe_of(model))
+        known = {} if known is None else known
+        place = model.reference, model.dataset, recipe_of(model)
         if place not in known:
             known[place] = student_rows(model, store)
         rows = known[place]

@@ -125,7 +125,9 @@ class Store(Files):
         Raises StorageError as `fetch` does.
         """
         place = address(spec)
-        if place not in self._intact:
+        if self.is_local:
+            self.fetch(place)  # makes no copy
+        elif place not in self._intact:
             for line in self.damage(place):
                 raise StorageError(line)
             self._intact.add(place)
