@@ -2,6 +2,7 @@
 
 tasks      one task is killed as by the kernel, others allocate more memory than there is in torch and numpy
 workers    tasks in processes that stay up, one of which is killed
+engines    tasks of an engine, two of which kill its process at each attempt and one at the first
 monitor    a task is killed by Ray's memory monitor, whose threshold the test sets to almost zero
 training   a worker group of Ray Train is killed, another is out of GPU memory
 """
@@ -11,14 +12,24 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from undertow.cluster import tasks
+from tests.engines.toy_engine import TOY
+from undertow.cluster import engine_pool, tasks
 from undertow.cluster.connection import connect
 from undertow.cluster.tasks import RETRIES, TaskWorkers, run_each
+from undertow.engines.protocol import Engine
 from undertow.engines.quiet import quiet
+from undertow.engines.registry import register_engine
+from undertow.planning.resources import Machine
 from undertow.stages.finetuning import attempt
+from undertow.storage.store import Store
+from undertow.study.references import Artifact, Reference
 
+MODEL = Reference("toy/model", "1", "none")
+DEADLY = {"first": 0, "poison 1": 9, "second": 0, "poison 2": 9, "unlucky": 1, "last": 0}  # kills by task
 PETABYTE = 2**50
 ON_GPU = "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 79.25 GiB"
 
@@ -103,6 +114,40 @@ def run_in_workers() -> None:
     say(f"after the end of all: {failure}")
 
 
+@dataclass(frozen=True)
+class Deadly:
+    """A task of an engine that kills its process at the first attempts."""
+
+    name: str
+    kills: int
+    folder: Path
+    lora_rank: int = 0
+    window: int = 0
+
+    @property
+    def artifact(self) -> Artifact:
+        return MODEL
+
+    def run(self, engine: Engine, store: Store) -> dict[str, Any]:
+        attempt = len(list(self.folder.glob(f"{self.name} *")))
+        (self.folder / f"{self.name} {attempt}").touch()
+        if attempt < self.kills:
+            vanish()
+        return {"answers": 1}
+
+
+def run_on_engines() -> None:
+    """Runs tasks on one engine, and prints the attempts and the error of each."""
+    folder = Path(os.environ["UNDERTOW_RAY_TMP"]) / "attempts"
+    folder.mkdir()
+    register_engine(TOY)
+    deadly = [Deadly(name, kills, folder) for name, kills in DEADLY.items()]
+    machine = Machine(actors=1, slots=1, workers=1)
+    outcomes = {o.task: o.error for o in engine_pool.run_tasks(MODEL, Store(str(folder)), deadly, machine)}
+    for number, task in enumerate(deadly):
+        say(f"{task.name}: {len(list(folder.glob(f'{task.name} *')))} attempts, {outcomes[number]}")
+
+
 def train(work: Callable[..., None]) -> None:
     """Runs a worker group as a trial of a sweep does, and prints the reason of its failure."""
     import ray.train
@@ -123,6 +168,8 @@ def main(work: str) -> None:
     with connect():
         if work == "workers":
             run_in_workers()
+        elif work == "engines":
+            run_on_engines()
         elif work == "training":
             train(vanish)
             train(fill_gpu)

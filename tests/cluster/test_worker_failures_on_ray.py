@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from undertow.cluster.worker_failures import TASKS, TRAINING
+from tests.cluster.dying import DEADLY
+from undertow.cluster.worker_failures import ENGINES, TASKS, TRAINING, vanished
 
 ROOT = Path(__file__).parents[2]
 VANISHED = (
     "its process was killed or crashed without a message; if the kernel killed it for lack of memory "
     "(`dmesg` shows that)"
 )
+KILLED_TWICE = f"its engine's process died at each of 2 attempts: it {vanished(ENGINES)}"
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
 
@@ -58,6 +60,18 @@ def test_processes_for_tasks_stay_up_and_are_replaced_when_they_die(folder: str)
     assert printed["after it"] == "2"
     assert printed["killed three times each"] == "[None, None]"  # each item has retries of its own
     assert printed["after the end of all"] == "None"  # idle ones that died cost a task one retry
+
+
+def test_a_task_that_kills_its_engine_at_each_attempt_fails_alone(folder: str) -> None:
+    printed = reasons_of("engines", folder)
+    assert {name: printed[name] for name in DEADLY} == {
+        "first": "1 attempts, ",
+        "poison 1": f"2 attempts, {KILLED_TWICE}",
+        "second": "1 attempts, ",
+        "poison 2": f"2 attempts, {KILLED_TWICE}",
+        "unlucky": "2 attempts, ",
+        "last": "1 attempts, ",
+    }
 
 
 def test_a_task_killed_by_the_memory_monitor_of_ray_names_the_setting_to_change(folder: str) -> None:

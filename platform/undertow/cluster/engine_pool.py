@@ -21,7 +21,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from undertow.cluster.worker_failures import ENGINES, error_line, out_of_memory
+from undertow.cluster import attempts
+from undertow.cluster.worker_failures import ENGINES, error_line, out_of_memory, vanished
 from undertow.engines.literal_paths import remove_links
 from undertow.engines.protocol import CanBreak, Engine
 from undertow.engines.quiet import quiet
@@ -33,9 +34,10 @@ from undertow.storage.store import Store
 from undertow.study.references import Artifact, Reference
 from undertow.study.steering import ProjectedOut
 
-# Restarts of an engine whose process died; Ray does not count those caused by losing a node. Ray Data's
-# default is no limit, which would restart an engine that has too little memory forever.
-RESTARTS = 4
+# Restarts of an engine whose process died; Ray does not count those caused by losing a node. They suffice for
+# three tasks that kill it (`attempts.LIMIT` each). Ray Data's default is no limit, which would restart an
+# engine that has too little memory forever.
+RESTARTS = 6
 
 
 class Task(Protocol):
@@ -107,6 +109,7 @@ class EngineActor:
         register_engine(kind)  # a worker process starts with the built-in table; tasks look their engine up
         self.kind, self.reference, self.store, self.settings = kind, reference, store, settings
         self.engine: Engine | None = None
+        self._attempts = attempts.Attempts(_actor_id())
         # An exception here would end the actor: Ray prints such an end with several tracebacks and reports it
         # like that of a process that was killed. The first task carries the error to the driver instead.
         try:
@@ -129,7 +132,14 @@ class EngineActor:
             return TaskOutcome(number, 0.0, {}, **self.failure, is_start=True)
         if is_broken(self.engine):
             self._restart()
-        return _run(number, pickle.loads(task), self.engine, self.store)
+        ended = self._attempts.begin(task)
+        try:
+            if ended >= attempts.LIMIT:
+                text = f"its engine's process died at each of {ended} attempts: it {vanished(ENGINES)}"
+                return TaskOutcome(number, 0.0, {}, text)
+            return _run(number, pickle.loads(task), self.engine, self.store)
+        finally:
+            self._attempts.end(task)
 
     def _build(self) -> Engine:
         return build_engine(self.kind, self.reference, self.store, self.settings)
@@ -154,10 +164,15 @@ def _skip_clean_up() -> None:
     Their exit handlers free what the operating system frees anyway. Those of vLLM take two seconds, in which
     the engine's core has other work to do.
     """
+    if _actor_id():
+        atexit.register(_end_at_once)  # the handler that was registered last is called first
+
+
+def _actor_id() -> str | None:
+    """The id of the actor that this process runs, which Ray keeps when it starts the actor again."""
     import ray
 
-    if ray.is_initialized() and ray.get_runtime_context().get_actor_id():
-        atexit.register(_end_at_once)  # the handler that was registered last is called first
+    return ray.get_runtime_context().get_actor_id() if ray.is_initialized() else None
 
 
 def _end_at_once() -> None:

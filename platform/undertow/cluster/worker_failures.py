@@ -89,11 +89,16 @@ def in_words(error: BaseException, remedy: Remedy, losses: int = 1) -> str:
         return f"its node left the cluster{count}; run the same command again to continue"
     if _VANISHED.search(_text(error)):
         # Ray's message is the same for SIGKILL, SIGSEGV and os._exit, and lists several possible causes.
-        return (
-            "its process was killed or crashed without a message; if the kernel killed it for lack of memory "
-            f"(`dmesg` shows that), {remedy.machine}"
-        )
+        return f"its process {vanished(remedy)}"
     return last_line(Exception(_without_notes(str(error)))) if str(error) else type(error).__name__
+
+
+def vanished(remedy: Remedy) -> str:
+    """What is known about a process that ended without a message."""
+    return (
+        "was killed or crashed without a message; if the kernel killed it for lack of memory "
+        f"(`dmesg` shows that), {remedy.machine}"
+    )
 
 
 def error_line(error: BaseException) -> str:
