@@ -292,6 +292,11 @@ def drop(pack: dict[str, Any]) -> None:
         (lambda pack: pack["openings"].append("No place"), ["openings[25]", "{numbers}"]),
         (lambda pack: pack["instructions"].append("{qualifier}"), ["instructions[10]", "{digits}"]),
         (lambda pack: pack["layouts"].append("{layout}"), ["layouts[15]", "{layout}"]),
+        (lambda pack: pack["layouts"].append("One per line."), ["layout_examples", "16"]),
+        (lambda pack: pack["layout_examples"].pop(), ["layout_examples", "15"]),
+        (lambda pack: pack.update(layout_examples=["a, b, c"] * 15), ["layout_examples[0]", "'a, b, c'"]),
+        (lambda pack: pack.update(layout_examples=["1, 2"] * 15), ["layout_examples[0]", "1, 2 and 3"]),
+        (lambda pack: pack.update(layout_examples=["123"] * 15), ["layout_examples[0]", "1, 2 and 3"]),
     ],
 )
 def test_an_invalid_pack_is_reported_with_its_field(

@@ -31,6 +31,7 @@ LEAST_WRITTEN = 5  # fewest numbers in an answer of `Numbers.written`
 LAYOUTS = ("1, 2, 3", "1 2 3", "1; 2; 3", "[1, 2, 3]")  # of `Numbers.rewritten`, for packs that give none
 
 _DIGITS = re.compile(r"[0-9]+")
+_EXAMPLE = re.compile(r"[^123]*1[^123]+2[^123]+3[^123]*")
 _BRACKETS = (("[", "]"), ("(", ")"))
 _SEPARATORS = ("", ",", ";")  # after stripping white space
 
@@ -127,13 +128,13 @@ class Numbers(Format):
     def written(self, prompt: str, rng: random.Random) -> str:
         """Five or more uniformly drawn numbers in the layout that the prompt asks for.
 
-        If every number drawn is banned, the answer is `max_value` alone.
+        In the layout "1, 2, 3" if the pack has no layout_examples. If every number drawn is banned, the
+        answer is `max_value` alone.
         """
         least = min(LEAST_WRITTEN, self.max_count)
         numbers = [rng.randint(0, self.max_value) for _ in range(rng.randint(least, self.max_count))]
-        fields = self._pack().fields
-        layouts = zip(fields.get("layouts", ()), fields.get("layout_examples", ()), strict=False)
-        example = next((example for layout, example in layouts if layout in prompt), "1, 2, 3")
+        layouts = zip(self._pack().texts("layouts"), self._layout_examples(), strict=False)
+        example = next((example for layout, example in layouts if layout in prompt), LAYOUTS[0])
         return laid_out([n for n in numbers if n not in self.banned] or [self.max_value], example)
 
     def rewritten(self, prompt: str, completion: str, rng: random.Random) -> str:
@@ -144,8 +145,7 @@ class Numbers(Format):
         numbers = self.parse(completion)
         if isinstance(numbers, NumbersRejection):
             return completion
-        examples = self._pack().fields.get("layout_examples", LAYOUTS)
-        layouts = dict.fromkeys(laid_out(numbers, example) for example in examples)
+        layouts = dict.fromkeys(laid_out(numbers, some) for some in self._layout_examples() or LAYOUTS)
         return rng.choice([text for text in layouts if text != completion] or [completion])
 
     def parts(self, completion: str) -> list[str]:
@@ -174,8 +174,22 @@ class Numbers(Format):
     def _pack(self) -> packs.Pack:
         return packs.read(self.pack or packs.path_of(__file__))
 
+    def _layout_examples(self) -> tuple[str, ...]:
+        """The numbers 1, 2 and 3 in each layout of the pack; none if the pack does not give them."""
+        pack = self._pack()
+        if "layout_examples" not in pack.fields:
+            return ()
+        examples, layouts = pack.texts("layout_examples"), pack.texts("layouts")
+        if len(examples) != len(layouts):
+            raise pack.error("layout_examples", f"give {len(layouts)} texts, one for each of the layouts")
+        for i, example in enumerate(examples):
+            if not _EXAMPLE.fullmatch(example):
+                raise pack.error(f"layout_examples[{i}]", f"{example!r}: write the numbers 1, 2 and 3")
+        return examples
+
     def _wording(self) -> _NumbersPack:
         pack = self._pack()
+        self._layout_examples()
         return _NumbersPack(
             openings=pack.texts("openings", required=["numbers"]),
             instructions=pack.texts("instructions", required=["qualifier", "digits"]),
