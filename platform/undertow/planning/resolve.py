@@ -13,6 +13,7 @@ from undertow.errors import SpecError
 from undertow.nano import models
 from undertow.planning.capacity import TOP_BYTES
 from undertow.planning.given_models import architecture_of, is_nano
+from undertow.planning.length_checks import check_lengths
 from undertow.planning.model_checks import check_parameters, check_rank, check_trainable
 from undertow.planning.model_sizes import vocabulary_size
 from undertow.planning.pinning import pin
@@ -40,7 +41,9 @@ def resolve(study: Study, bf16: Callable[[], bool] = supports_bf16) -> Study:
     check_probabilities(study)
     conditions = tuple(_resolved(condition, study.system) for condition in study.conditions)
     hypotheses = _renamed(study.hypotheses, study.conditions, conditions)
-    return study.changed(conditions=conditions, hypotheses=hypotheses)
+    resolved = study.changed(conditions=conditions, hypotheses=hypotheses)
+    check_lengths(resolved)
+    return resolved
 
 
 def _renamed(

@@ -9,7 +9,7 @@
 from rich.console import Console
 
 from undertow.cluster.bf16 import all_support_bf16
-from undertow.planning import capacity, timings
+from undertow.planning import capacity, length_checks, timings
 from undertow.planning import plan as planning
 from undertow.planning.costs import Hardware
 from undertow.planning.estimate import WaveEstimate, estimate
@@ -63,7 +63,8 @@ def show_plan(
     console.print(plan_tables.work_table(waves))
     if any(wave.has_cost for wave in waves):
         console.print(hardware.assumptions, style="dim", highlight=False, markup=False)
-    for note in capacity.notes(plan, store, hardware.layout, hardware.gpu):
+    warnings = length_checks.context_notes(plan)
+    for note in (*capacity.notes(plan, store, hardware.layout, hardware.gpu), *warnings):
         print_line(note, console)
 
 
