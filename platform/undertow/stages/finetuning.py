@@ -12,6 +12,7 @@ training loop. A trial reports any other failure instead of raising it, so that 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import PurePath
 from typing import Any
 
 from undertow.cluster.messages import forwarding, message_queue
@@ -80,12 +81,10 @@ def train(
     for result in results:
         reason = in_words(result.error, TRAINING) if result.error else (result.metrics or {}).get("failure")
         if reason:
-            # A trial that was lost before its first report has no config that names its group.
-            number = (result.config or {}).get("group")
-            for group in todo if number is None else [todo[number]]:
-                for model in group.models:
-                    if not store.has(model):
-                        failures.setdefault(key(model), reason)
+            # Its folder tells the group: a trial that was lost before its first report has no config.
+            for model in todo[names.index(PurePath(result.path).name)].models:
+                if not store.has(model):
+                    failures.setdefault(key(model), reason)
     return failures
 
 
@@ -133,7 +132,7 @@ def _trial(
     from ray import tune
 
     failure = train_in_workers(todo[config["group"]], store, machine, reports, _scratch(todo))
-    tune.report({"group": config["group"], "failure": failure})
+    tune.report({"failure": failure})
 
 
 def train_in_workers(group: Group, store: Store, machine: Machine, reports: Any, scratch: str) -> str:
