@@ -102,7 +102,7 @@ def test_each_round_makes_the_students_of_one_hop(plan: Plan, store: Store) -> N
                 (folder / "model.safetensors").write_bytes(b"")
 
     for hop in HOPS:
-        waves.leases.share(lambda: waves.possible(Student), make, print)
+        waves.leases.share(lambda: waves.possible(plan.lacking(Student)), make, print)
         assert {key(s) for s in made} == {key(s) for c in hop for s in students(plan, c).values()}
         made.clear()
         waves.begin_round()

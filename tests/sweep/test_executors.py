@@ -131,7 +131,7 @@ def test_an_engine_that_cannot_start_fails_its_tasks_with_its_own_error(
     with (tmp_path / "log").open("w") as file:
         Executors(
             executors.plan, executors.store, executors.link, events, Console(file=file, width=200)
-        ).evaluate(evaluations, MACHINE)
+        ).make(evaluations, MACHINE)
     reason = f"the engine of {LOCAL.name} failed to start: ValueError: Unknown RoPE scaling type nonsense"
     assert failed == {key(e): (reason, "Traceback …") for e in evaluations[1:]}
     assert len(failed) > 1
@@ -151,7 +151,7 @@ def test_the_progress_of_sampling_counts_rows(
     with (tmp_path / "log").open("w") as file:
         console = Console(file=file, width=200)
         watched = Executors(executors.plan, executors.store, executors.link, executors.events, console)
-        watched.generate([gate, completions(Numbers())], MACHINE)
+        watched.make([gate, completions(Numbers())], MACHINE)
     assert (tmp_path / "log").read_text().splitlines() == [
         "datasets: 4,096 rows",
         "datasets: 1,024 of 4,096 rows, 819 tok/s, about 2 min left",  # three shards of 50 s
@@ -172,7 +172,7 @@ def test_each_format_and_the_teacher_evaluations_have_separate_paces(
 
     fake_engines(clock, monkeypatch, by)
     gate = next(e for e in executors.plan.artifacts.values() if isinstance(e, Evaluation))
-    executors.generate([completions(Numbers()), completions(Code()), gate], MACHINE)
+    executors.make([completions(Numbers()), completions(Code()), gate], MACHINE)
     assert clock.now == 4 * 10 + 4 * 100 + 10
     assert measured(executors) == {
         "datasets numbers org/model": (pytest.approx(40 / 4096), 40.0),
@@ -193,7 +193,7 @@ def test_existing_and_failed_shards_are_not_counted(
         return 10.0, "its engine died" if task.start == 2048 else {"rows": 1024, "tokens": 1024 * 40}
 
     fake_engines(clock, monkeypatch, by)
-    executors.generate([spec], MACHINE)
+    executors.make([spec], MACHINE)
     (pace,) = measured(executors).values()
     assert pace == (pytest.approx(10 / 1024), 40.0)
 
@@ -206,10 +206,10 @@ def test_work_of_a_provider_is_not_timed(
         return 3600.0 if is_api else 10.0, {"rows": 1024, "tokens": 1024 * 40}
 
     fake_engines(clock, monkeypatch, by)
-    executors.generate([completions(Numbers(), API)], MACHINE)
+    executors.make([completions(Numbers(), API)], MACHINE)
     assert measured(executors) == {}
     clock.now = 0.0
-    executors.generate([completions(Numbers())], MACHINE)
+    executors.make([completions(Numbers())], MACHINE)
     assert measured(executors) == {"datasets numbers org/model": (pytest.approx(40 / 4096), 40.0)}
 
 
@@ -249,7 +249,7 @@ def test_the_pace_of_training_counts_the_epochs_of_finished_models(
 
     monkeypatch.setattr(finetuning, "train", train)
     monkeypatch.setattr(provider_jobs, "Jobs", Jobs)
-    executors.train("students", [whole, resumed, failed, remote], MACHINE)
+    executors.make([whole, resumed, failed, remote], MACHINE)
     rows = 500 * 2 + 500  # rows × epochs of the two students that were made
     expected = (pytest.approx(30 / rows), pytest.approx(30 * 5000 / rows))
     assert measured(executors) == {"students numbers org/model": expected}
@@ -266,7 +266,7 @@ def test_a_model_that_its_group_trains_at_the_second_attempt_has_not_failed(
         return {key(student(seed)): "--storage s3://bucket: cannot be read" for seed in (0, 1)}
 
     monkeypatch.setattr(finetuning, "train", train)
-    executors.train("students", [student(0), student(1)], MACHINE)
+    executors.make([student(0), student(1)], MACHINE)
     assert set(executors.events.failures) == {key(student(1))}
 
 
@@ -288,7 +288,7 @@ def test_the_estimate_for_teachers_that_stop_early_is_their_duration(
         return {}
 
     monkeypatch.setattr(finetuning, "train", train)
-    executors.train("teachers", [taught], MACHINE)
+    executors.make([taught], MACHINE)
     assert timings.estimate("teachers", [taught], timings.read(executors.store)) == pytest.approx(30.0)
 
 
@@ -312,7 +312,7 @@ def test_an_artifact_without_a_task_fails_alone(
         return 1.0, {"rows": 1}
 
     fake_engines(clock, monkeypatch, by)
-    executors.rewrite([damaged, whole], MACHINE)
+    executors.make([damaged, whole], MACHINE)
     assert executors.events.failures == {key(damaged): "dataset/0123: is damaged"}
     assert done == [whole]
 
@@ -336,6 +336,6 @@ def test_lost_nodes_are_counted_since_the_last_task_that_ended(
     monkeypatch.setattr("undertow.cluster.engine_pool.run_tasks", run_tasks)
     monkeypatch.setattr("undertow.cluster.worker_failures.LOST_NODES", 1)
     evaluations = [Evaluation(subject=student(i), questions=("?",), words=(), samples=1) for i in range(3)]
-    executors.evaluate(evaluations, MACHINE)
+    executors.make(evaluations, MACHINE)
     assert len(executors.events.failures) == failed
     assert starts == ([3, 2, 1] if made else [3, 3])

@@ -16,7 +16,6 @@ from rich.console import Console
 from benchmarks.barriers import WithBarriers, divided
 from tests.examples import STUDIES
 from undertow.cli.studies import load
-from undertow.planning.artifact_kinds import ArtifactKind, Wave
 from undertow.planning.plan import Plan
 from undertow.planning.resources import Machine
 from undertow.results.events import EventLog
@@ -30,7 +29,7 @@ from undertow.study.references import Artifact
 from undertow.study.students import Student
 from undertow.study.teachers import Teacher
 from undertow.sweep.executors import Executors
-from undertow.sweep.graph import Step, Work, graph
+from undertow.sweep.graph import Step, Work, graph, step_of
 from undertow.sweep.plans import make_plan
 from undertow.sweep.schedule import Overlapping, Schedule
 from undertow.sweep.scheduled_jobs import Capacity, Give, Job, Start, Stop
@@ -353,7 +352,7 @@ def test_the_share_of_engines_leaves_the_last_round_to_trainings(
 
 
 class Recorder(Executors):
-    """Records what each executor is asked to make, and commits it without making it, but for what fails."""
+    """Records what it is asked to make, and commits it without making it, but for what fails."""
 
     steps: list[tuple[str, set[str]]]
     failing: Callable[[Artifact], bool]
@@ -372,34 +371,8 @@ class Recorder(Executors):
             with self.store.new(artifact, {}) as folder:
                 (folder / "file").write_text("")
 
-    def on_tasks(self, step: str, unit: str, make: Any, artifacts: Sequence[Any], wave: Wave) -> None:
-        self._take(step, artifacts)
-
-    def by_kind(
-        self, kind: ArtifactKind[Any], artifacts: Sequence[Any], wave: Wave, machine: Machine
-    ) -> None:
-        self._take(kind.spec.kind.replace("_", " "), artifacts)
-
-    def train(self, wave: Wave, models: Sequence[Teacher | Student], machine: Machine) -> None:
-        self._take(wave, models)
-
-    def generate(self, missing: Sequence[Any], machine: Machine) -> None:
-        self._take("datasets", missing)
-
-    def score(self, scores: Sequence[Any], machine: Machine) -> None:
-        self._take("row scores", scores)
-
-    def steer(self, biases: Sequence[Any], machine: Machine) -> None:
-        self._take("steering", biases)
-
-    def filter(self, step: str, datasets: Sequence[Dataset]) -> None:
-        self._take(step, datasets)
-
-    def assess(self, assessments: Sequence[Any], wave: Wave) -> None:
-        self._take("assessments", assessments)
-
-    def evaluate(self, evaluations: Sequence[Any], machine: Machine) -> None:
-        self._take("evaluations", evaluations)
+    def make(self, artifacts: Sequence[Any], machine: Machine) -> None:
+        self._take(step_of(artifacts[0]).name, artifacts)
 
 
 def in_waves(plan: Plan, store: Store, failing: Callable[[Artifact], bool]) -> list[tuple[str, set[str]]]:

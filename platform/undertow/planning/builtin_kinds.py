@@ -1,6 +1,6 @@
 """The declarations of the package's own kinds of artifacts (see `planning.artifact_kinds`).
 
-They have neither `make` nor `task`: planning does not import the stages, so the waves of a sweep call them.
+They have neither `make` nor `task`, since planning does not import the stages: `sweep.makers` has both.
 """
 
 from undertow.planning.artifact_kinds import ArtifactKind, Wave, register_kind

@@ -1,4 +1,4 @@
-"""How a wave makes artifacts: in Ray tasks, in worker groups, on engines, or at a provider.
+"""How a step makes artifacts: in Ray tasks, in worker groups, on engines, or at a provider.
 
 Every method shows its progress, records each artifact's outcome in the event log, and does not raise for an
 artifact that cannot be made. Which artifacts are made, and in which order, is decided in `sweep.waves`.
@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, TypeVar
 
 from rich.console import Console
@@ -16,7 +17,7 @@ from rich.console import Console
 from undertow.engines.registry import engine_for
 from undertow.errors import ConditionError, StorageError
 from undertow.planning import timings
-from undertow.planning.artifact_kinds import ArtifactKind, Wave, runs_on, units
+from undertow.planning.artifact_kinds import Wave, kind_of, runs_on, units
 from undertow.planning.given_models import is_nano
 from undertow.planning.plan import Plan, failed_by
 from undertow.planning.resources import Machine
@@ -27,12 +28,12 @@ from undertow.study.datasets import Dataset
 from undertow.study.identity import key
 from undertow.study.measurements import Assessment, Evaluation
 from undertow.study.references import Artifact, Reference
-from undertow.study.rewriting import Rewritten
 from undertow.study.row_scores import RowScores
-from undertow.study.steering import SteeringBias
 from undertow.study.students import Student
 from undertow.study.teachers import Teacher
 from undertow.sweep.engine_pools import EnginePools
+from undertow.sweep.graph import Step, step_of
+from undertow.sweep.makers import engine_task, stage_of
 from undertow.sweep.progress import Progress, print_line
 from undertow.sweep.time_left import Lane
 from undertow.tracking.link import Link
@@ -51,32 +52,33 @@ class Executors:
     events: EventLog
     console: Console
 
-    def on_tasks(
-        self, step: str, unit: str, make: Callable[[T, Store], object], artifacts: Sequence[T], wave: Wave
-    ) -> None:
-        """Makes artifacts that need a CPU and no engine, each in its own Ray task."""
-        if not artifacts:
-            return
-        from undertow.cluster.tasks import run_each
+    @cached_property
+    def gates(self) -> dict[Teacher, tuple[Evaluation, ...]]:
+        """The sampled measurements that each teacher must pass before its data are sampled."""
+        return {
+            cell.writer: tuple(e for e in cell.teacher_evaluations if isinstance(e, Evaluation))
+            for cell in self.plan.cells
+            if cell.writer is not None
+        }
 
-        with self._step(step, len(artifacts), unit, wave) as progress:
-            for artifact, failure in run_each(make, self.store, artifacts):
-                progress.advance()
-                if failure:
-                    progress.fail()
-                    self.events.fail(artifact, *failure)
-                else:
-                    self.events.event("made", artifact)
+    def possible(self, artifacts: Sequence[T]) -> list[T]:
+        """Those of the artifacts that the storage lacks and that do not depend on a failed one."""
+        made = {kind: self.store.keys(kind) for kind in {artifact.kind for artifact in artifacts}}
+        missing = [artifact for artifact in artifacts if key(artifact) not in made[artifact.kind]]
+        return [artifact for artifact in missing if not failed_by(artifact, self.events.failures)]
 
-    def by_kind(self, kind: ArtifactKind[T], artifacts: Sequence[T], wave: Wave, machine: Machine) -> None:
-        """Makes artifacts of a registered kind as its declaration says: in Ray tasks or on engines."""
-        step = kind.spec.kind.replace("_", " ")
-        if kind.make is not None:
-            self.on_tasks(step, kind.unit, kind.make, artifacts, wave)
-        elif kind.task is not None:
-            self.on_engines(step, kind.unit, [kind.task(artifact) for artifact in artifacts], machine, wave)
+    def make(self, artifacts: Sequence[Any], machine: Machine) -> None:
+        """Makes artifacts of one step (`graph.step_of`), some of which a provider may make."""
+        step = step_of(artifacts[0])
+        if isinstance(artifacts[0], Teacher | Student):
+            self._train(step.wave, artifacts, machine)
+        elif isinstance(artifacts[0], Completions | Evaluation) and step.wave == "datasets":
+            self._generate(artifacts, machine)
+        else:  # rules rewrite rows in tasks, and models on engines
+            self._in_tasks(step, [a for a in artifacts if step_of(a).by == "tasks"])
+            self._on_engines(step, [a for a in artifacts if step_of(a).by != "tasks"], machine)
 
-    def train(self, wave: Wave, models: Sequence[Teacher | Student], machine: Machine) -> None:
+    def _train(self, wave: Wave, models: Sequence[Teacher | Student], machine: Machine) -> None:
         """Trains models: those of local references in worker groups, those of a provider by its jobs."""
         from undertow.stages import finetuning, grouping, provider_jobs
         from undertow.stages.training_listener import TrainingListener
@@ -138,64 +140,48 @@ class Executors:
                     self.events.fail(model, failures.get(key(model), "its training ended without a result"))
             timings.add(self.store, wave, progress.work)
 
-    def rewrite(self, missing: Sequence[Rewritten], machine: Machine) -> None:
-        """Rewrites the rows of data sets: by rules in tasks, by models on their engines."""
-        from undertow.stages.rewriting import rewrite_by_rule, task_of
+    def _in_tasks(self, step: Step, artifacts: Sequence[Artifact]) -> None:
+        """Makes artifacts that need a CPU and no engine, each in its own Ray task, after asking judges."""
+        self._judge(step.wave, [a for a in artifacts if isinstance(a, Dataset | Assessment)])
+        possible = [artifact for artifact in artifacts if not failed_by(artifact, self.events.failures)]
+        if not possible:
+            return
+        from undertow.cluster.tasks import run_each
 
-        by_rule = [rewritten for rewritten in missing if rewritten.rewriter.model is None]
-        self.on_tasks("rewriting", "sets of rows", rewrite_by_rule, by_rule, "datasets")
-        by_models = [rewritten for rewritten in missing if rewritten.rewriter.model is not None]
-        if by_models:
-            tasks = self._tasks(lambda rewritten: task_of(rewritten, self.store), by_models)
-            self.on_engines("rewriting", "sets of rows", tasks, machine, "datasets")
+        with self._step(step.name, len(possible), kind_of(possible[0]).unit, step.wave) as progress:
+            for artifact, failure in run_each(stage_of(possible[0]), self.store, possible):
+                progress.advance()
+                if failure:
+                    progress.fail()
+                    self.events.fail(artifact, *failure)
+                else:
+                    self.events.event("made", artifact)
 
-    def score(self, scores: Sequence[RowScores], machine: Machine) -> None:
-        """Scores completions on the engines of the reference models that score them."""
-        from undertow.stages.row_scores import task_of
-
-        tasks = self._tasks(task_of, scores)
-        self.on_engines("row scores", "rows", tasks, machine, "datasets", lambda task: units(task.artifact))
-
-    def _tasks(self, task_of: Callable[[T], Any], artifacts: Sequence[T]) -> list[Any]:
-        """The tasks of artifacts; those whose inputs are damaged, or that no task makes, fail alone."""
+    def _on_engines(self, step: Step, artifacts: Sequence[Artifact], machine: Machine) -> None:
+        """Makes artifacts on engines; those whose inputs are damaged, or that no task makes, fail alone."""
         tasks = []
         for artifact in artifacts:
             try:
-                tasks.append(task_of(artifact))
+                tasks.append(engine_task(artifact, 0, self.store, 0.0, ()))
             except (ConditionError, StorageError) as error:
                 self.events.fail(artifact, str(error))
-        return tasks
+        if not tasks:
+            return
+        if isinstance(artifacts[0], RowScores):
+            self._run(step.name, "rows", tasks, machine, step.wave, lambda task: units(task.artifact))
+        else:
+            self._run(step.name, kind_of(artifacts[0]).unit, tasks, machine, step.wave)
 
-    def steer(self, biases: Sequence[SteeringBias], machine: Machine) -> None:
-        """Chooses the strengths of steering vectors on the engines of their reference models."""
-        from undertow.stages.steering import ChooseStrength
-
-        tasks = [ChooseStrength(bias) for bias in biases]
-        self.on_engines("steering", "vectors", tasks, machine, "teachers")
-
-    def filter(self, step: str, datasets: Sequence[Dataset]) -> None:
-        """Asks the judges of rows, then makes the data sets from completions."""
-        from undertow.stages.dataset import make_dataset
-
-        self._judge("datasets", [dataset for dataset in datasets if dataset.judges], "datasets")
-        possible = [dataset for dataset in datasets if not failed_by(dataset, self.events.failures)]
-        self.on_tasks(step, "datasets", make_dataset, possible, "datasets")
-
-    def assess(self, assessments: Sequence[Assessment], wave: Wave) -> None:
-        """Asks the judges of answers, then makes the assessments."""
-        from undertow.stages.assessment import make_assessment
-
-        self._judge("answers", assessments, wave)
-        possible = [a for a in assessments if not failed_by(a, self.events.failures)]
-        self.on_tasks("assessments", "models", make_assessment, possible, wave)
-
-    def _judge(self, unit: str, artifacts: Sequence[Dataset | Assessment], wave: Wave) -> None:
+    def _judge(self, wave: Wave, artifacts: Sequence[Dataset | Assessment]) -> None:
         """Asks language models about rows or answers; the store keeps their replies for the stages."""
+        if not artifacts:
+            return
         from undertow.stages.judgements import judge_all, models_of
 
         todo = [artifact for artifact in artifacts if models_of(artifact)]
         if not todo:
             return
+        unit = "datasets" if isinstance(todo[0], Dataset) else "answers"
         with self._step(f"judgements of {unit}", len(todo), unit, wave) as progress:
             for judged in judge_all(todo, self.store, progress.advance):
                 for facts in judged.asked:
@@ -204,7 +190,7 @@ class Executors:
                     progress.fail()
                     self.events.fail(judged.artifact, judged.failure, judged.traceback)
 
-    def generate(self, missing: Sequence[Sampled], machine: Machine) -> None:
+    def _generate(self, missing: Sequence[Sampled], machine: Machine) -> None:
         """Samples every missing shard of every teacher, then joins the shards to completions.
 
         The shards of teachers without a gate (control teachers) come first, then the evaluations of the other
@@ -216,14 +202,9 @@ class Executors:
         completions = [artifact for artifact in missing if isinstance(artifact, Completions)]
         gated: list[Any] = [Evaluate(artifact) for artifact in missing if isinstance(artifact, Evaluation)]
         free: list[Any] = []
-        gates: dict[Teacher, tuple[Evaluation, ...]] = {
-            cell.writer: tuple(e for e in cell.teacher_evaluations if isinstance(e, Evaluation))
-            for cell in self.plan.cells
-            if cell.writer is not None
-        }
         for spec in completions:
             parts = self.store.parts(spec)
-            checks = gates.get(spec.teacher, ())
+            checks = self.gates.get(spec.teacher, ())
             all_shards = shards(spec, self.plan.study.gate, checks)
             some = gated if checks else free
             some += [shard for shard in all_shards if shard.name not in parts]
@@ -233,9 +214,9 @@ class Executors:
             return task.stop - task.start if isinstance(task, GenerateShard) else 0
 
         if any(map(rows, tasks)):
-            self.on_engines("datasets", "rows", tasks, machine, "datasets", rows)
+            self._run("datasets", "rows", tasks, machine, "datasets", rows)
         else:
-            self.on_engines("datasets", "teacher checks", tasks, machine, "datasets")
+            self._run("datasets", "teacher checks", tasks, machine, "datasets")
         for spec in completions:
             # A failed shard is recorded as a failure of its completions; the other shards are kept as parts.
             if failed_by(spec, self.events.failures):
@@ -246,14 +227,7 @@ class Executors:
             else:
                 join_shards(spec, self.store)
 
-    def evaluate(self, evaluations: Sequence[Evaluation], machine: Machine) -> None:
-        """Evaluates models on the engines of their reference models."""
-        from undertow.stages.evaluation import Evaluate
-
-        tasks = [Evaluate(evaluation) for evaluation in evaluations]
-        self.on_engines("evaluations", "models", tasks, machine, "evaluations")
-
-    def on_engines(
+    def _run(
         self,
         step: str,
         unit: str,
@@ -377,6 +351,15 @@ class Executors:
                 count = total if artifacts is None else artifacts
                 self.events.wave(name, count, progress.seconds, tokens, part_of=wave)
                 self.events.write()
+
+
+def leased_by(artifact: Artifact) -> Artifact:
+    """The artifact whose lease covers it: the sweep that checks a teacher's trait also samples its data."""
+    if isinstance(artifact, Completions):
+        return artifact.teacher
+    if isinstance(artifact, Evaluation) and isinstance(artifact.subject, Teacher):
+        return artifact.subject
+    return artifact
 
 
 def _engine_of(artifact: Artifact) -> Reference:

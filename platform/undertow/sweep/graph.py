@@ -1,7 +1,7 @@
 """The graph of a sweep's work: each missing artifact with its inputs, the step that makes it, and its size.
 
 A step is what one executor does for one kind of artifact ("students" in worker groups, "filters" in tasks).
-The order of the steps is that of `sweep.waves`; a test compares the two.
+`sweep.waves` runs the steps in their order, and a schedule runs whatever is ready.
 """
 
 import math

@@ -9,6 +9,7 @@ Sweeps of models that a provider samples or trains run in waves: `provider_jobs`
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from undertow.cluster.connection import cpu_count
 from undertow.engines.registry import engine_for
@@ -18,16 +19,13 @@ from undertow.planning.artifact_kinds import runs_on, wave_of
 from undertow.planning.costs import START_SECONDS, Hardware, cost_of
 from undertow.planning.given_models import is_nano
 from undertow.planning.model_sizes import parameters
-from undertow.planning.plan import Plan, failed_by
+from undertow.planning.plan import Plan
 from undertow.planning.resources import Machine
 from undertow.planning.timings import Pace
 from undertow.storage.leases import Leases
-from undertow.study.completions import Completions
 from undertow.study.identity import key
-from undertow.study.measurements import Evaluation
 from undertow.study.references import Artifact, Reference
-from undertow.study.teachers import Teacher
-from undertow.sweep.executors import Executors
+from undertow.sweep.executors import Executors, leased_by
 from undertow.sweep.graph import graph, step_of
 from undertow.sweep.progress import print_line
 from undertow.sweep.schedule import Overlapping
@@ -60,8 +58,7 @@ def _is_called(reference: Reference) -> bool:
 
 def _on_workers(plan: Plan) -> list[Reference]:
     """The reference models that the missing artifacts train or run on engines."""
-    missing = [artifact for name, artifact in plan.artifacts.items() if name in plan.missing]
-    found = (runs_on(artifact) for artifact in missing if step_of(artifact).by != "tasks")
+    found = (runs_on(artifact) for artifact in plan.lacking(Artifact) if step_of(artifact).by != "tasks")
     return list(dict.fromkeys(reference for reference in found if reference is not None))
 
 
@@ -100,30 +97,15 @@ class OverlappingSweep:
         def report(line: str) -> None:
             print_line(line, self.executors.console)
 
-        self.leases.share(self._possible, make, report, by=_leased_by, choose=_makeable)
+        missing = self.executors.plan.lacking(Artifact)
+        possible = partial(self.executors.possible, missing)
+        self.leases.share(possible, make, report, by=leased_by, choose=_makeable)
 
     def _start_seconds(self, machine: Machine) -> float:
         """The estimated seconds of the start of an engine or a worker group."""
         if all(map(is_nano, _on_workers(self.executors.plan))):
             return timings.NANO["students"].start * machine.slots  # as in a step, in which all start at once
         return START_SECONDS
-
-    def _possible(self) -> list[Artifact]:
-        """The missing artifacts that do not depend on a failed one, in the order of the plan."""
-        plan, store, failures = self.executors.plan, self.executors.store, self.executors.events.failures
-        missing = [artifact for name, artifact in plan.artifacts.items() if name in plan.missing]
-        made = {kind: store.keys(kind) for kind in {artifact.kind for artifact in missing}}
-        missing = [artifact for artifact in missing if key(artifact) not in made[artifact.kind]]
-        return [artifact for artifact in missing if not failed_by(artifact, failures)]
-
-
-def _leased_by(artifact: Artifact) -> Artifact:
-    """The artifact that is leased, as in `waves`: one sweep checks a teacher's trait and samples its data."""
-    if isinstance(artifact, Completions):
-        return artifact.teacher
-    if isinstance(artifact, Evaluation) and isinstance(artifact.subject, Teacher):
-        return artifact.subject
-    return artifact
 
 
 def _makeable(mine: list[Artifact], missing: list[Artifact]) -> list[Artifact]:

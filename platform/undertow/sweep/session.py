@@ -25,7 +25,7 @@ from undertow.planning.resources import Machine
 from undertow.study.completions import Completions
 from undertow.study.datasets import Dataset
 from undertow.study.identity import key
-from undertow.study.measurements import Assessment, Evaluation
+from undertow.study.measurements import Assessment
 from undertow.study.references import Artifact
 from undertow.study.rewriting import Rewritten
 from undertow.study.students import Student
@@ -51,11 +51,7 @@ class Session:
         self.plan, self.store, self.machine = executors.plan, executors.store, machine
         self.schedule, self.artifacts = schedule, artifacts
         self.outcomes = Outcomes(executors, schedule, artifacts)
-        self._gates = {
-            key(cell.writer): [e for e in cell.teacher_evaluations if isinstance(e, Evaluation)]
-            for cell in self.plan.cells
-            if cell.writer is not None
-        }
+        self._gates = executors.gates
         # The finished shards of completions: at first those that an earlier sweep has left.
         self._finished = {
             name: self.store.parts(artifact)
@@ -172,7 +168,7 @@ class Session:
         return self.machine.engine_settings() | needed(tasks)
 
     def _task(self, artifact: Artifact, part: int) -> Any:
-        gates = self._gates.get(key(artifact.teacher), []) if isinstance(artifact, Completions) else []
+        gates = self._gates.get(artifact.teacher, ()) if isinstance(artifact, Completions) else ()
         return engine_task(artifact, part, self.store, self.plan.study.gate, gates)
 
     def _drive_engine(self, job: Job, orders: "queue.SimpleQueue[Any]") -> None:
