@@ -158,8 +158,7 @@ def models_called(plan: Plan) -> list[str]:
     """The names of the models behind an endpoint that a run of the plan calls: API models and judges."""
     from undertow.stages.judgements import models_of
 
-    conditions = [condition for c in plan.study.conditions for condition in (*c.earlier, c)]
-    names = [reference.name for c in conditions for reference in c.models if reference.is_api]
+    names = [reference.name for c in plan.study.all_conditions for reference in c.models if reference.is_api]
     for artifact in plan.artifacts.values():
         if isinstance(artifact, Dataset | Assessment):
             names += [f"judge {judge.question.model}" for judge in models_of(artifact)]

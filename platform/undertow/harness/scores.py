@@ -99,7 +99,7 @@ def subjects(plan: Plan) -> list[Reference | Student]:
     In-context students are left out, because they are prompts and the harness writes its own. API models are
     left out, because the harness needs log-probabilities that their providers do not return.
     """
-    references: list[Reference | Student] = [r for c in plan.study.conditions for r in c.models]
+    references: list[Reference | Student] = [*plan.study.references]
     students: list[Reference | Student] = [c.student for c in plan.cells if c.student.is_trained]
     return [model for model in dict.fromkeys(references + students) if not reference_of(model).is_api]
 

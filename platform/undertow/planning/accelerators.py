@@ -13,6 +13,7 @@ from undertow.nano.models import is_nano
 from undertow.planning.artifact_kinds import runs_on, units
 from undertow.planning.plan import Plan
 from undertow.planning.resources import CPUS_ON_DEMAND, ON_DEMAND
+from undertow.study.references import Artifact
 
 
 def check_gpus(plan: Plan, gpus: int, environment: Mapping[str, str] | None = None) -> None:
@@ -35,7 +36,6 @@ def check_gpus(plan: Plan, gpus: int, environment: Mapping[str, str] | None = No
 
 def _local_models(plan: Plan) -> list[str]:
     """The models that missing artifacts are made with here, without nano models."""
-    missing = [artifact for name, artifact in plan.artifacts.items() if name in plan.missing]
-    used = [runs_on(artifact) for artifact in missing if units(artifact)]
+    used = [runs_on(artifact) for artifact in plan.lacking(Artifact) if units(artifact)]
     roots = dict.fromkeys(reference.root for reference in used if reference is not None)
     return [root.label for root in roots if not (is_nano(root.name) or root.is_api)]

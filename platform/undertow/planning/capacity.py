@@ -89,7 +89,7 @@ class MemoryNeed:
 
 def disk_need(plan: Plan) -> DiskNeed | None:
     """What the plan's missing artifacts take; None without real models or if the size of one is unknown."""
-    missing = _missing(plan)
+    missing = plan.lacking(Artifact)
     sizes = [_model_bytes(artifact) for artifact in missing if _model_in(artifact) is not None]
     if not sizes or None in sizes:
         return None
@@ -103,7 +103,7 @@ def disk_need(plan: Plan) -> DiskNeed | None:
 
 def memory_needs(plan: Plan, layout: Layout) -> list[MemoryNeed]:
     """The largest need of the plan's trainings and of its engines; those of unknown sizes are left out."""
-    missing = _missing(plan)
+    missing = plan.lacking(Artifact)
     trainings = [
         MemoryNeed(
             use="training",
@@ -148,7 +148,7 @@ def notes(plan: Plan, store: Store, layout: Layout, gpu: Gpu) -> Iterator[str]:
                 yield f"warning: {_too_large(need, gpu.name, gpu.memory)}"
     sizes = {
         host_bytes(recipe, size): f"{reference.label}, {recipe.name}"
-        for recipe, reference in _trainings(_missing(plan))
+        for recipe, reference in _trainings(plan.lacking(Artifact))
         if (size := parameters(reference))
     }
     if sizes:
@@ -303,10 +303,6 @@ def _recipe(artifact: Artifact) -> Recipe | None:
         case Teacher(finetuning=finetuning) if finetuning is not None:
             return finetuning.recipe if isinstance(finetuning.recipe, Recipe) else None
     return None
-
-
-def _missing(plan: Plan) -> list[Artifact]:
-    return [artifact for artifact_key, artifact in plan.artifacts.items() if artifact_key in plan.missing]
 
 
 def _model_in(artifact: Artifact) -> Reference | None:

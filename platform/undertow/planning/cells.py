@@ -388,5 +388,4 @@ def _other_measures(study: Study, reference: Reference) -> tuple[tuple[Measureme
 
 def reference_evaluations(study: Study) -> list[Measurement]:
     """The measurements of the untrained reference models: the level expected of control students."""
-    references = dict.fromkeys(r for c in study.conditions for r in c.models)
-    return [e for reference in references for e in evaluations(study, reference, study.system)]
+    return [e for reference in study.references for e in evaluations(study, reference, study.system)]

@@ -26,8 +26,7 @@ def fetch_models(study: Study) -> Iterator[tuple[str, Path]]:
 
     Raises SpecError or UserError for a model that cannot be used or downloaded.
     """
-    conditions = [condition for c in study.conditions for condition in (*c.earlier, c)]
-    given = dict.fromkeys(reference.untuned for c in conditions for reference in c.models)
+    given = dict.fromkeys(reference.untuned for c in study.all_conditions for reference in c.models)
     for reference in given:
         pinned = pin(reference)
         if not (is_nano(pinned) or pinned.is_api or pinned.is_external or pinned.location):

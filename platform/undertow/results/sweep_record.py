@@ -378,7 +378,7 @@ def _references(study: Study) -> tuple[ReferenceRecord, ...]:
     evaluations: dict[str, list[Measurement]] = {}
     for evaluation in reference_evaluations(study):
         evaluations.setdefault(address(evaluation.subject).key, []).append(evaluation)
-    references = {key(r): r for c in study.conditions for r in c.models}
+    references = {key(reference): reference for reference in study.references}
     return tuple(
         ReferenceRecord(
             r.label,

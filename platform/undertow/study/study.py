@@ -257,6 +257,16 @@ class Study(Spec):
         return MARGINS[self.effect_scale] if self.margin is None else self.margin
 
     @property
+    def all_conditions(self) -> tuple[Condition, ...]:
+        """The conditions and those whose students they need, directly or through each other."""
+        return tuple(dict.fromkeys(found for c in self.conditions for found in (*c.earlier, c)))
+
+    @property
+    def references(self) -> tuple[Reference, ...]:
+        """The reference models of the conditions' teachers and students, without duplicates."""
+        return tuple(dict.fromkeys(reference for c in self.conditions for reference in c.models))
+
+    @property
     def traits(self) -> tuple[Trait, ...]:
         """The traits without duplicates, in the order of the conditions."""
         return tuple(dict.fromkeys(c.trait for c in self.conditions if c.trait is not None))

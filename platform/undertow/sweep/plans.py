@@ -30,7 +30,7 @@ ON_ONE_GPU = Hardware()
 def make_plan(study: Study, store: Store) -> Plan:
     """The plan of a study as its file gives it: pins reference models and finds cached artifacts."""
     resolved = resolve(study, all_support_bf16)
-    conditions = {condition for c in resolved.conditions for condition in (*c.earlier, c)}
+    conditions = resolved.all_conditions
     given = {r.untuned for c in conditions for r in c.models}
     rewriters = {condition.generation.rewriter for condition in conditions}
     given |= {rewriter.model.untuned for rewriter in rewriters if rewriter and rewriter.model}
@@ -47,7 +47,7 @@ def show_plan(
         every: print one line per condition even if there are very many.
     """
     console.print(plan_tables.plan_table(plan, every))
-    references = dict.fromkeys(r for c in plan.study.conditions for r in c.models)
+    references = plan.study.references
     templates = {reference.label: template_behaviour_of(reference) for reference in references}
     default_systems = {name: found.own_system for name, found in templates.items() if found}
     if systems := plan_tables.systems_table(plan.study, default_systems):

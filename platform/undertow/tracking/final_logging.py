@@ -70,8 +70,7 @@ class FinalLogging:
 
     def _unmeasured(self) -> None:
         """The students that no study measures: those of a format tuning and of earlier on-policy rounds."""
-        references = (r for c in self.plan.study.conditions for r in c.models)
-        students = [r.tuned for r in references if r.tuned is not None]
+        students = [r.tuned for r in self.plan.study.references if r.tuned is not None]
         students += [student for cell in self.plan.cells for student in cell.student.by_round[:-1]]
         for student in dict.fromkeys(students):
             if key(student) in self.events.failures:
