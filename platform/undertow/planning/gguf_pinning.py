@@ -5,7 +5,6 @@ downloaded before a sweep.
 """
 
 import dataclasses
-import hashlib
 from pathlib import Path
 
 from undertow.errors import SpecError, UserError, suggestion
@@ -13,6 +12,7 @@ from undertow.planning import gguf_models, hub
 from undertow.planning.gguf_models import HubFile
 from undertow.planning.model_files import weights_hash
 from undertow.prompts.hub_files import no_answer
+from undertow.storage.manifest import sha256
 from undertow.study.references import GGUF, Reference
 
 
@@ -20,8 +20,7 @@ def pin_file(reference: Reference, path: Path) -> Reference:
     """Pins a local file. Raises SpecError for one that cannot be used."""
     header = gguf_models.local_header(reference.name, path)
     gguf_models.check(reference.name, header)
-    with path.open("rb") as file:
-        hexdigest = hashlib.file_digest(file, "sha256").hexdigest()
+    hexdigest = sha256(path)
     return dataclasses.replace(
         reference,
         name=path.stem,

@@ -4,7 +4,6 @@ The cache takes the hub's place if HF_HUB_OFFLINE is set or the hub does not ans
 newer commit of a branch, which the plan says in a note (`offline_note`).
 """
 
-import hashlib
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,6 +13,7 @@ from undertow.engines.weight_files import SUFFIX as WEIGHTS
 from undertow.errors import UnavailableError, UserError
 from undertow.planning.model_files import weights_hash
 from undertow.prompts.hub_files import no_answer
+from undertow.storage.manifest import sha256
 from undertow.study.references import Reference
 
 if TYPE_CHECKING:
@@ -145,5 +145,4 @@ def blob_hash(path: Path) -> str:
     """The SHA-256 of a cached weight file, which is usually the name of the blob that it links to."""
     if re.fullmatch(r"[0-9a-f]{64}", blob := path.resolve().name):
         return blob
-    with path.open("rb") as file:  # a cache on a file system without symbolic links
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256(path)  # a cache on a file system without symbolic links

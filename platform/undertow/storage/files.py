@@ -25,7 +25,6 @@ from undertow.errors import ReadError, StorageError, UserError, last_line
 from undertow.storage.local_files import check_folder, check_operations, create_exclusively, reason
 from undertow.storage.redaction import has_password
 
-CHUNK = 2**22  # bytes per read
 ABSENT = (FileNotFoundError, NotADirectoryError)
 EXTRAS = {"s3": "aws", "s3a": "aws"}  # the extra of this package that installs a scheme's client
 OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az")
@@ -238,15 +237,12 @@ class Files:
 
     def _digest(self, path: str) -> str:
         """The SHA-256 of a stored file as 64 hex digits; "" if it does not exist."""
-        hashed = hashlib.sha256()
         with self._reading():
             try:
                 with self._file_system.open(path, "rb") as file:
-                    while block := file.read(CHUNK):
-                        hashed.update(block)
+                    return hashlib.file_digest(file, "sha256").hexdigest()
             except FileNotFoundError:
                 return ""
-        return hashed.hexdigest()
 
     def _exists(self, path: str) -> bool:
         with self._reading():
