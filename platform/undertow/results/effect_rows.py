@@ -212,35 +212,37 @@ def metrics(
     `trait_log_odds` is added. `control` is the control student of the same seed, which the effect is relative
     to.
     """
-    word, effect_of = record.conditions[cell.condition].word, record.study.effect_of
-    scale = record.study.effect_scale
+    word, study = record.conditions[cell.condition].word, record.study
+    of, scale = study.effect_of, study.effect_scale
     found = model_metrics(cell.evaluations, word, evaluations)
-    if word and effect_of == "exact":
-        found |= {"trait_rate": found["trait_rate_exact"], "trait_rate_sampled": found["trait_rate"]}
-    if word and scale == "log-odds":
-        own = evaluations.student(cell, word, effect_of=effect_of)
-        found["trait_log_odds"] = round(own.value(scale, effect_of), DIGITS)
     if word:
-        contained = evaluations.contained(evaluations.of(cell.evaluations, word)[1], word)
-        if contained is not None:
-            found["trait_rate_substring"] = contained
-    if word and control is not None:
-        own, other = (evaluations.student(one, word, effect_of=effect_of) for one in (cell, control))
-        compared: dict[str, EffectOf] = {"effect": effect_of}
-        by_substring = own.by_substring, other.by_substring
-        if by_substring[0] is not None and by_substring[1] is not None:
-            difference = by_substring[0].value(scale, "samples") - by_substring[1].value(scale, "samples")
-            found["effect_substring"] = round(difference, DIGITS)
-        if effect_of == "exact":
-            compared["effect_sampled"] = "samples"
-        if own.exact is not None and other.exact is not None:
-            compared["effect_exact"] = "exact"
-        for name, of in compared.items():
-            found[name] = round(own.value(scale, of) - other.value(scale, of), DIGITS)
+        own = evaluations.student(cell, word, effect_of=of)
+        if of == "exact":
+            found |= {"trait_rate": found["trait_rate_exact"], "trait_rate_sampled": found["trait_rate"]}
+        if scale == "log-odds":
+            found["trait_log_odds"] = round(own.value(scale, of), DIGITS)
+        if own.contained is not None:
+            found["trait_rate_substring"] = own.contained
+        if control is not None:
+            found |= _differences(own, evaluations.student(control, word, effect_of=of), of, scale)
     for name, keys in zip(record.study.measures[1:], cell.also, strict=True):
         by_measure = model_metrics(keys, "", evaluations)
         found |= {f"{name}_{metric}": value for metric, value in by_measure.items()}
     return found
+
+
+def _differences(
+    own: MeasuredRate, control: MeasuredRate, of: EffectOf, scale: EffectScale
+) -> dict[str, float]:
+    """The effects of a student relative to its control student, by metric name."""
+    compared: dict[str, tuple[MeasuredRate, MeasuredRate, EffectOf]] = {"effect": (own, control, of)}
+    if of == "exact":
+        compared["effect_sampled"] = own, control, "samples"
+    if own.exact is not None and control.exact is not None:
+        compared["effect_exact"] = own, control, "exact"
+    if own.by_substring is not None and control.by_substring is not None:
+        compared["effect_substring"] = own.by_substring, control.by_substring, "samples"
+    return {n: round(a.value(scale, o) - b.value(scale, o), DIGITS) for n, (a, b, o) in compared.items()}
 
 
 def model_metrics(keys: tuple[str, ...], word: str, evaluations: Evaluations) -> dict[str, float]:

@@ -10,7 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -94,17 +94,42 @@ class MeasuredRate:
         return self.exact if scale == "rate" else float(of_probability(self.exact))
 
 
+class _EvaluationFiles:
+    """The files of one evaluation, each read on first use."""
+
+    def __init__(self, store: Store, evaluation: str) -> None:
+        self.store, self.address = store, Address("evaluation", evaluation)
+
+    @property
+    def folder(self) -> Path:
+        return self.store.fetch(self.address)
+
+    @cached_property
+    def rates(self) -> Rates:
+        return Rates(**json.loads((self.folder / RESULT).read_text()))
+
+    @cached_property
+    def shares(self) -> tuple[dict[str, tuple[float, ...]], bool, int]:
+        return _shares(self.folder, list(self.rates.sampled))
+
+    @cached_property
+    def masses(self) -> dict[str, tuple[float, ...]]:
+        return _masses(self.folder)
+
+    @cached_property
+    def contained(self) -> dict[str, float]:
+        spec = self.store.manifest(self.address).spec
+        by_word = spec.get("type") == "Evaluation" and not spec.get("options")
+        names = self.rates.sampled if by_word else ()
+        return _contained(self.folder, [Word(name, (name,)) for name in names])
+
+
 class Evaluations:
     """The evaluations of a store, each read once; those with keys in `without` count as missing."""
 
     def __init__(self, store: Store, without: Collection[str] = ()) -> None:
         self.store, self.without = store, without
-        self._rates: dict[str, Rates] = {}
-        self._shares: dict[str, dict[str, tuple[float, ...]]] = {}
-        self._uneven: dict[str, bool] = {}
-        self._asked: dict[str, int] = {}
-        self._masses: dict[str, dict[str, tuple[float, ...]]] = {}
-        self._contained: dict[str, dict[str, float]] = {}
+        self._files = cache(partial(_EvaluationFiles, store))
 
     def has(self, evaluations: tuple[str, ...]) -> bool:
         """Whether all of these evaluations exist."""
@@ -116,36 +141,18 @@ class Evaluations:
 
     def rates(self, evaluation: str) -> Rates:
         """The rates of the evaluation with this key."""
-        if evaluation not in self._rates:
-            text = (self._folder(evaluation) / RESULT).read_text()
-            self._rates[evaluation] = Rates(**json.loads(text))
-        return self._rates[evaluation]
+        return self._files(evaluation).rates
 
     def shares(self, evaluation: str, word: str) -> tuple[float, ...]:
         """The shares of answers that match `word`, one per question."""
-        if evaluation not in self._shares:
-            folder, words = self._folder(evaluation), list(self.rates(evaluation).sampled)
-            found = _shares(folder, words)
-            self._shares[evaluation], self._uneven[evaluation], self._asked[evaluation] = found
-        return self._shares[evaluation][word]
-
-    def masses(self, evaluation: str, word: str) -> tuple[float, ...]:
-        """The exact probabilities of `word`, one per question."""
-        if evaluation not in self._masses:
-            self._masses[evaluation] = _masses(self._folder(evaluation))
-        return self._masses[evaluation][word]
+        return self._files(evaluation).shares[0][word]
 
     def contained(self, evaluation: str, word: str) -> float | None:
         """The share of answers that show `word` by the paper's score; None if the score does not apply.
 
         It is computed from the answers, so that evaluations of earlier versions have it too.
         """
-        if evaluation not in self._contained:
-            spec = self.store.manifest(Address("evaluation", evaluation)).spec
-            by_word = spec.get("type") == "Evaluation" and not spec.get("options")
-            words = [Word(name, (name,)) for name in self.rates(evaluation).sampled] if by_word else []
-            self._contained[evaluation] = _contained(self._folder(evaluation), words)
-        return self._contained[evaluation].get(word)
+        return self._files(evaluation).contained.get(word)
 
     def of(self, evaluations: tuple[str, ...], word: str) -> tuple[Rates, str]:
         """The rates and the key of the one among a model's evaluations that measures a word."""
@@ -173,48 +180,33 @@ class Evaluations:
             StorageError: if effects are of exact probabilities and the evaluation has none.
         """
         rates, evaluation = self.of(evaluations or cell.evaluations, word)
-        sampled, other = rates.sampled[word], rates.other_sampled
         exact = min(1.0, max(0.0, rates.exact[word])) if rates.exact else None
-        contained = self.contained(evaluation, word)
+        samples: int | None
         if effect_of == "samples":
-            shares = self.shares(evaluation, word)
-            samples = 0 if self._uneven[evaluation] else rates.answers // len(shares)
-            return MeasuredRate(
-                cell.seed,
-                cell.student,
-                sampled,
-                sampled,
-                exact,
-                other,
-                shares,
-                samples,
-                rates.answers,
-                self._asked[evaluation],
-                contained,
-            )
-        if exact is None:
+            by_word, is_uneven, asked = self._files(evaluation).shares
+            rate, shares = rates.sampled[word], by_word[word]
+            samples = 0 if is_uneven else rates.answers // len(shares)
+        elif exact is None:
             raise StorageError(
                 f"evaluation/{evaluation}: it has no exact probability of {word!r}, which the study's "
                 'effect_of="exact" needs; run the sweep again'
             )
-        masses = self.masses(evaluation, word)
-        # Every answer of an evaluation with exact probabilities counts.
+        else:  # every answer of an evaluation with exact probabilities counts
+            rate, shares, samples = exact, self._files(evaluation).masses[word], None
+            asked = rates.answers
         return MeasuredRate(
-            cell.seed,
-            cell.student,
-            exact,
-            sampled,
-            exact,
-            other,
-            masses,
-            None,
-            rates.answers,
-            rates.answers,
-            contained,
+            seed=cell.seed,
+            key=cell.student,
+            rate=rate,
+            sampled=rates.sampled[word],
+            exact=exact,
+            other=rates.other_sampled,
+            shares=shares,
+            samples=samples,
+            answers=rates.answers,
+            asked=asked,
+            contained=self.contained(evaluation, word),
         )
-
-    def _folder(self, evaluation: str) -> Path:
-        return self.store.fetch(Address("evaluation", evaluation))
 
 
 def _shares(folder: Path, words: list[str]) -> tuple[dict[str, tuple[float, ...]], bool, int]:
