@@ -101,7 +101,7 @@ def log_finished_run(
         }
         run = str(client.create_run(experiment_id, tags=tags, run_name=name).info.run_id)
         log_params(client, run, dict(flattened(canonical(spec))))
-    log_metrics(client, run, metrics, None)
+    log_metrics(client, run, metrics)
     log_files(client, run, files)
     client.set_terminated(run, "FAILED" if failed else "FINISHED")
     return run
@@ -168,15 +168,14 @@ def log_metrics(
     client: Any,
     run: str,
     metrics: Mapping[str, float],
-    step: int | None,
     model: str | None = None,
     dataset: Any = None,
     *,
     is_new: bool = False,
 ) -> None:
-    """Logs metrics to a run and, if `model` is given, to that logged model under the MLflow `dataset`.
+    """Logs final metrics to a run and, if `model` is given, to that logged model under the MLflow `dataset`.
 
-    Metrics without a step are final values: a value that is already logged is not logged a second time.
+    A value that is already logged is not logged a second time.
 
     Args:
         is_new: whether the run was created just now, so that MLflow need not be asked for logged values.
@@ -186,8 +185,8 @@ def log_metrics(
     now = int(time.time() * 1000)
     target = (model, dataset.name, dataset.digest) if dataset else (model,)
     named = metric_names(metrics)
-    logged = set() if is_new or step is not None else _final_values(client, run, model)
-    new = [Metric(*item, now, step or 0, *target) for item in named.items() if item not in logged]
+    logged = set() if is_new else _final_values(client, run, model)
+    new = [Metric(*item, now, 0, *target) for item in named.items() if item not in logged]
     for batch in batches(new, METRICS_PER_BATCH):
         client.log_batch(run, metrics=batch)
 

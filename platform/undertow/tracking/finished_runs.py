@@ -36,7 +36,7 @@ class FinishedRuns:
         models = run.outputs.model_outputs if run.outputs else ()
         model = next((output.model_id for output in models), None)
         for values, dataset in metrics:
-            log_metrics(self._client, run.info.run_id, values, None, model, dataset if model else None)
+            log_metrics(self._client, run.info.run_id, values, model, dataset if model else None)
         return True
 
     def _find(self, tag: str) -> Any:

@@ -193,17 +193,17 @@ class Tracker:
         self.client.set_tag(run.id, "undertow.url", url)
         if isinstance(artifact, Dataset):
             final = {**metrics, "seconds": manifest.seconds}
-            log_metrics(self.client, run.id, final, None, is_new=run.is_new)
+            log_metrics(self.client, run.id, final, is_new=run.is_new)
             self.store.check(artifact)
             log_files(self.client, run.id, {CARD: self.store.content(artifact, CARD)})
         elif isinstance(artifact, Student) and not artifact.is_trained:
             self._log_inputs(run, artifact)
-            log_metrics(self.client, run.id, names.ordered(metrics), None)
+            log_metrics(self.client, run.id, names.ordered(metrics))
         elif isinstance(artifact, Teacher | Student):
             self._finish_model(run, artifact, manifest, metrics, url)
             log_curves(self.client, run.id, along or {})
         else:
-            log_metrics(self.client, run.id, {**metrics, "seconds": manifest.seconds}, None)
+            log_metrics(self.client, run.id, {**metrics, "seconds": manifest.seconds})
         self.client.set_tag(run.id, "undertow.created", str(manifest.created))
         self.client.set_terminated(run.id)
         run.status, run.created, run.is_open, run.is_new = "FINISHED", str(manifest.created), False, False
@@ -223,8 +223,8 @@ class Tracker:
             self.client, self.experiment, run.id, manifest, title, params
         )
         final = names.ordered(metrics)
-        log_metrics(self.client, run.id, final, None, model_id, questions, is_new=run.is_new)
-        log_metrics(self.client, run.id, {"seconds": manifest.seconds}, None, is_new=run.is_new)
+        log_metrics(self.client, run.id, final, model_id, questions, is_new=run.is_new)
+        log_metrics(self.client, run.id, {"seconds": manifest.seconds}, is_new=run.is_new)
         # The weights of large models stay where they are: those of a sweep need not fit on this machine.
         is_small = self.store.size(manifest) <= logged_models.LARGEST_MODEL_LOGGED
         folder = self.store.fetch(model) if is_small else None
@@ -276,7 +276,7 @@ class Tracker:
             tables: rows by file name, shown on the run's page.
             along: metrics of the whole sweep by optimizer step.
         """
-        log_metrics(self.client, self.parent, names.ordered(metrics), None)
+        log_metrics(self.client, self.parent, names.ordered(metrics))
         log_curves(self.client, self.parent, along or {})
         log_files(self.client, self.parent, files)
         log_tables(self.client, self.parent, tables or {})
