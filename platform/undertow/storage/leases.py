@@ -22,7 +22,6 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from types import TracebackType
 from typing import TypeVar
 
@@ -42,14 +41,6 @@ OWNERS = "claims/owners"
 
 T = TypeVar("T", bound=Artifact)
 R = TypeVar("R")
-
-
-@dataclass(frozen=True)
-class Released:
-    """What `release_abandoned` removed: owner files, and leases of owners that are gone."""
-
-    owners: int
-    leases: int
 
 
 class Leases:
@@ -146,7 +137,7 @@ class Leases:
         for number in range(self._numbers.pop(place) + 1):
             self.store.remove(_lease(place, number))
 
-    def release_abandoned(self) -> Released:
+    def release_abandoned(self) -> None:
         """Removes the owner files and leases of sweeps that have certainly ended.
 
         A sweep has certainly ended if its process is gone from this process table, or if it runs in another
@@ -155,15 +146,12 @@ class Leases:
         third sweep while a second one is taking the lease over.
         """
         others = [f"{OWNERS}/{name}" for name in self.store.names(OWNERS) if name != self.owner]
-        dead = [file for file, age in self.store.ages(others).items() if self._is_abandoned(file, age)]
-        for file in dead:
-            self.store.remove(file)
-        count = 0
+        for file, age in self.store.ages(others).items():
+            if self._is_abandoned(file, age):
+                self.store.remove(file)
         for place in leased_artifacts(self.store):
             if self.take(place):
                 self.release(place)
-                count += 1
-        return Released(len(dead), count)
 
     def _is_abandoned(self, file: str, age: float) -> bool:
         """Whether the owner of a file that was last written `age` seconds ago has certainly ended."""
