@@ -19,7 +19,7 @@ from undertow.study.references import Reference
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo, RepoSibling
 
-HUB_TIMEOUT = 20  # seconds
+TIMEOUT = 20  # seconds
 OFFLINE = "HF_HUB_OFFLINE is set"
 
 # Why a commit was taken from the cache, by name and commit.
@@ -40,9 +40,7 @@ def model_info(repository: str, revision: str) -> "ModelInfo":
     if is_offline_mode():
         raise NoAnswerError(OFFLINE)
     try:
-        return HfApi().model_info(
-            repository, revision=revision or None, timeout=HUB_TIMEOUT, files_metadata=True
-        )
+        return HfApi().model_info(repository, revision=revision or None, timeout=TIMEOUT, files_metadata=True)
     except Exception as error:
         if reason := no_answer(error):
             raise NoAnswerError(unreachable(reason)) from None

@@ -17,7 +17,7 @@ from undertow.engines.weight_files import tensor_shapes
 from undertow.nano import models
 from undertow.planning.gguf_models import header_of
 from undertow.planning.given_models import config_of, is_pinned
-from undertow.planning.hub import HUB_TIMEOUT, cached_folder
+from undertow.planning.hub import cached_folder, model_info
 from undertow.planning.model_files import text_config
 from undertow.study.references import Reference
 
@@ -69,10 +69,8 @@ def _in_files(folder: Path) -> int | None:
 
 def _on_hub(reference: Reference) -> int | None:
     """From the hub's metadata. Only the cost estimate needs it: without it the plan has no cost."""
-    from huggingface_hub import HfApi
-
     try:
-        info = HfApi().model_info(reference.name, revision=reference.revision, timeout=HUB_TIMEOUT)
+        info = model_info(reference.name, reference.revision)
     except Exception:  # the hub client has many error classes, from bad ids and gated models to no network
         return None
     return info.safetensors.total if info.safetensors else None
