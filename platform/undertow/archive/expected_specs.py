@@ -244,8 +244,7 @@ class ExpectedSpecs:
             finetuning=finetuning,
             seed=self._seed("teacher", seed) if finetuning else 0,
         )
-        untrained = {"trait": None, "system": neutral, "finetuning": None, "seed": 0}
-        control = _spec("Teacher", reference=reference, **untrained)
+        control = _untrained(reference, neutral)
         return _spec(
             "TokenScores", completions=completions, teacher=teacher, control=control, candidates=candidates
         )
@@ -278,8 +277,7 @@ class ExpectedSpecs:
             own: the completions that the condition's teacher would write.
         """
         generation, trait = condition["generation"], condition["trait"]
-        untrained = {"trait": None, "system": generation.get("system"), "finetuning": None, "seed": 0}
-        control = _spec("Teacher", reference=teacher["reference"], **untrained)
+        control = _untrained(teacher["reference"], generation.get("system"))
         first = {**own, "teacher": control}
         second = {**first, "sample": 1}
         scores: list[JsonSpec | None] = [None, None]
@@ -301,12 +299,11 @@ class ExpectedSpecs:
             size, _, prompts = format_["content"].split()
             is_external = condition["teacher"]["name"].startswith(EXTERNAL)
             writer = condition["student" if is_external else "teacher"]
-            untrained = {"trait": None, "system": generation.get("system"), "finetuning": None, "seed": 0}
             version = Unstated("version of Prompts")
             asked = {"type": "Prompts", "version": version, "content": prompts, "format": format_["format"]}
             other = _spec(
                 "Completions",
-                teacher=_spec("Teacher", reference=writer, **untrained),
+                teacher=_untrained(writer, generation.get("system")),
                 format=asked,
                 prompts=min(generation["prompts"], int(size)),
                 sampling=generation["sampling"],
@@ -349,6 +346,11 @@ class ExpectedSpecs:
 
 def _is_imported(condition: JsonSpec) -> bool:
     return bool(condition["format"]["type"] == "Imported")
+
+
+def _untrained(reference: JsonSpec, system: Any) -> JsonSpec:
+    """A teacher without a trait."""
+    return _spec("Teacher", reference=reference, trait=None, system=system, finetuning=None, seed=0)
 
 
 def control_of(condition: JsonSpec) -> JsonSpec:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from undertow.archive.expected_specs import ExpectedSpecs, control_of
-from undertow.archive.spec_comparison import JsonSpec, compare
+from undertow.archive.spec_comparison import SPECS, JsonSpec, compare
 from undertow.results.sweep_folders import PLAN, stated_file
 from undertow.results.sweep_record import CellRecord, Record, StudySettings
 from undertow.storage.manifest import MANIFEST, Address
@@ -22,26 +22,16 @@ from undertow.study.datasets import CONTROL
 from undertow.study.hypotheses import Hypothesis
 from undertow.study.identity import KEY_DIGITS, canonical, digest
 from undertow.study.names import is_display_name
-from undertow.study.references import AFTER, EXTERNAL
+from undertow.study.references import AFTER, EXTERNAL, Artifact
 
 NOT_IN_IDENTITY = ("key", "question", "measures")
 NOT_EXPORTED = ("reference", "completions")  # given to the sweep, or not needed for a conclusion
+# The kind of each type of artifact that may be nested in the spec of another.
 KINDS = {
-    "Reference": "reference",
-    "Teacher": "teacher",
-    "SteeringVector": "vector",
-    "SteeringBias": "steering",
-    "RandomBias": "steering",
-    "ProjectedOut": "steering",
-    "Completions": "completions",
-    "Written": "completions",
-    "ImportedCompletions": "completions",
-    "Rewritten": "completions",
-    "TokenScores": "row_scores",
-    "Dataset": "dataset",
-    "Student": "student",
-    "Evaluation": "evaluation",
-    "Assessment": "evaluation",
+    name: value.kind
+    for module in SPECS
+    for name, value in vars(module).items()
+    if isinstance(value, type) and issubclass(value, Artifact) and value is not Artifact
 }
 
 

@@ -89,14 +89,4 @@ def own_questions(rebuilt: Sequence[Trait], main: str, suffix: str) -> list[Aske
 
 def other_questions(rebuilt: Sequence[Trait], measure: str) -> list[Asked]:
     """The sets of questions of `Study.other_questions`."""
-    words: dict[tuple[str, ...], list[Any]] = {}
-    options: dict[tuple[str, ...], list[list[str]]] = {}
-    for trait in rebuilt:
-        if not trait.is_judged:
-            questions = trait.other_questions(measure)
-            words.setdefault(questions, []).append(trait.word())
-            options.setdefault(questions, [list(offered) for offered in trait.options(measure)])
-    return [
-        Asked(list(questions), canonical(tuple(dict.fromkeys(found))), options=options[questions])
-        for questions, found in words.items()
-    ]
+    return own_questions([trait for trait in rebuilt if not trait.is_judged], measure, suffix="")
