@@ -61,9 +61,7 @@ def volcano(results: Sequence[tuple[ComparedSource, "UnitFrequencies"]], study: 
         omitted = f"\n{len(panels)} of {len(results)} sources" if len(panels) < len(results) else ""
         drawn.supxlabel(f"rows that contain the unit, in multiples of the control's{omitted}", fontsize=9)
         drawn.supylabel("−log₁₀ p", fontsize=9)
-        handles = _legend(alpha)
-        columns = text_layout.legend_columns([handle.get_label() for handle in handles], 3)
-        drawn.legend(handles=handles, loc="outside upper center", ncols=columns)
+        figure_style.legend(drawn, _legend(alpha), "upper")
         return figure_style.save(drawn, "detection")
 
 

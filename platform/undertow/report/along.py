@@ -1,14 +1,13 @@
 """Learning curves in the report: a figure, a table of first significant steps, and one of all points."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from undertow.report import figure_style, text_layout
-from undertow.report.figure_style import BLUE, GREY, LINES, PALE
-from undertow.report.figures import MOST_PANELS, FigurePanel, axis_end, name_parts, panel_title
+from undertow.report.figure_style import BLUE, GREY, PALE
+from undertow.report.figures import axis_end, by_panel, name_parts, panel_title
 from undertow.report.page_tables import Column, Sheet
 from undertow.report.table_texts import interval, p_value, signed
-from undertow.report.text_layout import wrapped
 from undertow.results.learning_curves import CurvePoint, LearningCurve
 from undertow.results.sweep_record import Record
 
@@ -18,17 +17,11 @@ LOG_FROM = 8  # the axis of steps is logarithmic if the last step is as many tim
 
 def along_figure(record: Record, curves: Sequence[LearningCurve]) -> dict[str, bytes]:
     """The figure `along`: each condition's effect by optimizer step, with its interval over seeds."""
-    panels: dict[FigurePanel, list[LearningCurve]] = {}
-    for curve in curves:
-        place = curve.condition.place
-        panel = FigurePanel(place.format, place.teacher, place.student, place.recipe)
-        panels.setdefault(panel, []).append(curve)
-    kept = list(panels.items())[:MOST_PANELS]
+    kept = by_panel(curves)
     if not kept:
         return {}
-    names = list(
-        dict.fromkeys(curve.condition.place.induced_trait for _, of_panel in kept for curve in of_panel)
-    )
+    traits = [curve.condition.place.induced_trait for _, of_panel in kept for curve in of_panel]
+    lines = figure_style.lines_of(list(dict.fromkeys(traits)))
     titles = [panel_title(panel, kept, TITLE_CHARACTERS) for panel, _ in kept]
     height = text_layout.figure_height(titles, 2, 125) + 0.6  # inches for the legend
     with figure_style.figure(height, f"along {record.study.key}") as drawn:
@@ -37,7 +30,7 @@ def along_figure(record: Record, curves: Sequence[LearningCurve]) -> dict[str, b
             axes.axhspan(-record.study.margin, record.study.margin, color=PALE, zorder=0)
             axes.axhline(0, color=GREY, linewidth=0.8)
             for curve in of_panel:
-                _draw(axes, curve, LINES[names.index(curve.condition.place.induced_trait) % len(LINES)])
+                _draw(axes, curve, lines[curve.condition.place.induced_trait])
             _scale_steps(axes, sorted({point.step for curve in of_panel for point in curve.points}))
             axes.set_title(title)
             axes.grid(color="0.93")
@@ -47,8 +40,7 @@ def along_figure(record: Record, curves: Sequence[LearningCurve]) -> dict[str, b
             grid[0].set_ylim(-(0.35 if min(bounds) >= -0.35 * reach else 1.03) * reach, 1.03 * reach)
         drawn.supxlabel("optimizer step", fontsize=9)
         drawn.supylabel("effect" if record.study.effect_scale == "rate" else "effect (log-odds)", fontsize=9)
-        columns = text_layout.legend_columns([wrapped(name) for name in names], 3)
-        drawn.legend(handles=_legend(names), loc="outside upper center", ncols=columns)
+        figure_style.legend(drawn, _legend(lines), "upper")
         return figure_style.save(drawn, "along")
 
 
@@ -159,12 +151,8 @@ def _scale_steps(axes: Any, steps: Sequence[int]) -> None:
     axes.minorticks_off()
 
 
-def _legend(names: Sequence[str]) -> list[Any]:
+def _legend(lines: Mapping[str, Any]) -> list[Any]:
     from matplotlib.lines import Line2D
 
-    lines = [
-        Line2D([], [], color=BLUE, linestyle=LINES[i % len(LINES)], label=wrapped(name))
-        for i, name in enumerate(names)
-    ]
     first = Line2D([], [], linestyle="", marker="s", color=BLUE, markersize=5, label="first significant step")
-    return [*lines, first]
+    return [*figure_style.line_handles(lines), first]

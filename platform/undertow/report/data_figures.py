@@ -1,16 +1,15 @@
 """Figures of training and data: trait probability by epoch, the filter funnel, frequencies of numbers."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from undertow.report import figure_style, text_layout
-from undertow.report.figure_style import BLUE, HATCHES, INK, LINES
-from undertow.report.figures import MOST_PANELS, FigurePanel, axis_end, panel_title
+from undertow.report.figure_style import BLUE, HATCHES, INK
+from undertow.report.figures import MOST_PANELS, axis_end, by_panel, panel_title
 from undertow.report.gather import LARGEST_NUMBER, DataSource, FilterFunnel, ReportData
 from undertow.report.table_texts import percent
 from undertow.report.text_layout import wrapped
-from undertow.results.effect_rows import EffectRow
 from undertow.study.names import short
 
 MOST_SOURCES = 24
@@ -20,16 +19,12 @@ TITLE_CHARACTERS = 24  # of a panel in a row of two
 
 def training_figure(data: ReportData) -> dict[str, bytes]:
     """The figure `training`: the trait's exact probability by epoch, one line per student; grey: controls."""
-    panels: dict[FigurePanel, list[EffectRow]] = {}
-    for row in data.rows:
-        place = row.condition.place
-        panel = FigurePanel(place.format, place.teacher, place.student, place.recipe)
-        panels.setdefault(panel, []).append(row)
-    kept = list(panels.items())[:MOST_PANELS]
+    kept = by_panel(data.rows)
     curves = {row.number: data.curves(row) for _, rows in kept for row in rows}
     if not any(students for students, _ in curves.values()):
         return {}
-    traits = list(dict.fromkeys(row.condition.place.induced_trait for _, rows in kept for row in rows))
+    traits = [row.condition.place.induced_trait for _, rows in kept for row in rows]
+    lines = figure_style.lines_of(list(dict.fromkeys(traits)))
     most = axis_end(
         p for pair in curves.values() for curve in (*pair[0], *pair[1]) for p in curve.probabilities
     )
@@ -39,7 +34,7 @@ def training_figure(data: ReportData) -> dict[str, bytes]:
         grid = figure_style.grid(drawn, len(kept), 2, sharey=True, sharex=True)
         for axes, (_, rows), title in zip(grid, kept, titles, strict=True):
             for row in rows:
-                line = LINES[traits.index(row.condition.place.induced_trait) % len(LINES)]
+                line = lines[row.condition.place.induced_trait]
                 students, controls = curves[row.number]
                 for curve in controls:
                     axes.plot(curve.epochs, curve.probabilities, color="0.7", linestyle=line, linewidth=0.7)
@@ -51,7 +46,7 @@ def training_figure(data: ReportData) -> dict[str, bytes]:
             axes.grid(color="0.93")
         drawn.supxlabel("epoch (0: before training)", fontsize=9)
         drawn.supylabel("probability of the trait's word", fontsize=9)
-        _legend(drawn, _lines(traits), "upper", 3)
+        figure_style.legend(drawn, _legend(lines), "upper")
         return figure_style.save(drawn, "training")
 
 
@@ -74,7 +69,7 @@ def funnel_figure(data: ReportData) -> dict[str, bytes]:
         axes.set_xlim(0, 1)
         axes.set_xlabel("share of completions")
         labelled = reasons if len(reasons) == len(rejected) else [*reasons, "other rules"]
-        _legend(drawn, _patches(labelled), "lower", 2)
+        figure_style.legend(drawn, _patches(labelled), "lower", 2)
         return figure_style.save(drawn, "funnel")
 
 
@@ -102,7 +97,7 @@ def numbers_figure(data: ReportData) -> dict[str, bytes]:
             axes.set_title(title)
         drawn.supxlabel(f"number (bins of {BIN})", fontsize=9)
         drawn.supylabel("share of all numbers", fontsize=9)
-        _legend(drawn, _histogram_legend(), "upper", 2)
+        figure_style.legend(drawn, _histogram_legend(), "upper", 2)
         return figure_style.save(drawn, "numbers")
 
 
@@ -114,21 +109,10 @@ def source_label(source: DataSource, data: ReportData) -> str:
     return wrapped(source.induced_trait, source.format if several["format"] else "", teacher)
 
 
-def _legend(drawn: Any, handles: Sequence[Any], side: str, most: int) -> None:
-    """Draws a legend above ("upper") or below ("lower") the panels, with at most `most` columns."""
-    columns = text_layout.legend_columns([handle.get_label() for handle in handles], most)
-    drawn.legend(handles=handles, loc=f"outside {side} center", ncols=columns)
-
-
-def _lines(traits: Sequence[str]) -> list[Any]:
+def _legend(lines: Mapping[str, Any]) -> list[Any]:
     from matplotlib.lines import Line2D
 
-    lines = [LINES[i % len(LINES)] for i in range(len(traits))]
-    found = [
-        Line2D([], [], color=BLUE, linestyle=line, label=wrapped(trait))
-        for line, trait in zip(lines, traits, strict=True)
-    ]
-    return [*found, Line2D([], [], color="0.7", label="control students")]
+    return [*figure_style.line_handles(lines), Line2D([], [], color="0.7", label="control students")]
 
 
 def _draw_funnel(axes: Any, position: int, funnel: FilterFunnel, reasons: Sequence[str]) -> None:

@@ -69,6 +69,27 @@ def grid(drawn: Any, count: int, columns: int, **options: Any) -> list[Any]:
     return flat[:count]
 
 
+def legend(drawn: Any, handles: Sequence[Any], side: str, most: int = 3) -> None:
+    """Draws a legend above ("upper") or below ("lower") the panels, with at most `most` columns."""
+    columns = text_layout.legend_columns([handle.get_label() for handle in handles], most)
+    drawn.legend(handles=handles, loc=f"outside {side} center", ncols=columns)
+
+
+def lines_of(names: Sequence[str]) -> dict[str, Any]:
+    """The style of each name's line."""
+    return {name: LINES[i % len(LINES)] for i, name in enumerate(names)}
+
+
+def line_handles(lines: Mapping[str, Any]) -> list[Any]:
+    """The entries of a legend for the lines of `lines_of`."""
+    from matplotlib.lines import Line2D
+
+    return [
+        Line2D([], [], color=BLUE, linestyle=line, label=text_layout.wrapped(name))
+        for name, line in lines.items()
+    ]
+
+
 def heatmap(
     axes: Any,
     values: Sequence[Sequence[float | None]],

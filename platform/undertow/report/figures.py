@@ -4,7 +4,7 @@ If a study has more than `MOST_ROWS` conditions, the figure shows those with the
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from undertow.report import figure_style, text_layout
 from undertow.report.figure_style import BLUE, FULL_SHADE, GREY, INK, PALE
@@ -12,6 +12,7 @@ from undertow.report.table_texts import signed
 from undertow.report.tables import rate_name
 from undertow.report.text_layout import wrapped
 from undertow.results.effect_rows import EffectRow
+from undertow.results.learning_curves import LearningCurve
 from undertow.results.sweep_record import Record
 from undertow.statistics.confusion import Confusion
 from undertow.statistics.log_odds import of_probability
@@ -25,6 +26,7 @@ LOG_ODDS_TICKS = (1e-5, 1e-4, 0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.8, 0.9, 
 TICK_DISTANCE = 0.28  # share of the axis between two labels; closer ones would overlap
 SMALL_LIMITS = (0.1, 0.2, 0.4)  # of rates and effects; an axis up to 1 would hide differences of .02
 MARKERS = {"transmitted": ("s", BLUE), "not transmitted": ("o", "white"), "inconclusive": ("D", "0.7")}
+OfCondition = TypeVar("OfCondition", EffectRow, LearningCurve)
 
 
 class FigurePanel(NamedTuple):
@@ -34,6 +36,16 @@ class FigurePanel(NamedTuple):
     teacher: str
     student: str
     recipe: str
+
+
+def by_panel(results: Iterable[OfCondition]) -> list[tuple[FigurePanel, list[OfCondition]]]:
+    """The results of each panel that a figure shows."""
+    panels: dict[FigurePanel, list[OfCondition]] = {}
+    for result in results:
+        place = result.condition.place
+        panel = FigurePanel(place.format, place.teacher, place.student, place.recipe)
+        panels.setdefault(panel, []).append(result)
+    return list(panels.items())[:MOST_PANELS]
 
 
 def effects_figure(record: Record, rows: Sequence[EffectRow]) -> dict[str, bytes]:

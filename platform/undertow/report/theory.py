@@ -87,7 +87,7 @@ def arms_figure(
             for number, chance in enumerate(sorted(set(chances))):
                 axes.axhline(chance, color=GREY, linestyle=":", label=None if number else "chance")
         drawn.suptitle(wrapped(title, characters=TITLE_CHARACTERS), fontsize=9, x=0.01, ha="left")
-        _legend(drawn, axes)
+        figure_style.legend(drawn, axes.get_legend_handles_labels()[0], "lower")
         return figure_style.save(drawn, name)
 
 
@@ -123,7 +123,7 @@ def steps_figure(
         shares.axvline(0.5, color=GREY, linestyle=":")
         shares.set_xlabel("share of draws whose trait loss fell")
         drawn.suptitle(wrapped(title, characters=TITLE_CHARACTERS), fontsize=9, x=0.01, ha="left")
-        _legend(drawn, fall)
+        figure_style.legend(drawn, fall.get_legend_handles_labels()[0], "lower")
         return figure_style.save(drawn, name)
 
 
@@ -166,9 +166,3 @@ def _draw_cells(axes: Any, cells: Sequence[Sequence[NetworkArm]], labels: Sequen
     axes.set_ylim(-0.02, 1.02)
     axes.set_ylabel("accuracy on test images")
     axes.grid(axis="y", color="0.92")
-
-
-def _legend(drawn: Any, axes: Any) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    columns = text_layout.legend_columns(labels, 3)
-    drawn.legend(handles, labels, loc="outside lower center", ncols=columns)
