@@ -19,7 +19,6 @@ from undertow.stages.filters import (
     CompletionRow,
     FilteredRows,
     by_judge,
-    missing_replies,
     reason_of,
     replies_to,
 )
@@ -88,14 +87,11 @@ def _judged(assessment: Assessment, judge: Judge, left: FilteredRows, store: Sto
     """Removes the answers that a judge does not keep; returns the judge's counts."""
     rows = left.rows
     replies = replies_to(judge, rows, store)
-    if missing := replies.count(None):
-        raise ConditionError(
-            missing_replies(f"evaluation {key(assessment)[:16]}", judge, missing, len(replies))
-        )
+    counts = by_judge(judge, left, replies, f"evaluation {key(assessment)[:16]}")
     for row, reply in zip(rows, replies, strict=True):
         row["reply"] = reply
         row["replies"][judge.name] = reply.text if reply and reply.finished else None
-    return by_judge(judge, left, [reply for reply in replies if reply is not None])
+    return counts
 
 
 def is_lost(judge: Judge, row: CompletionRow) -> bool:

@@ -62,15 +62,8 @@ def filter_rows(
 
     Raises ConditionError if replies are missing.
     """
-    left = by_rules(dataset, rows)
-    judged = []
-    for judge in dataset.judges:
-        replies = replies_to(judge, left.rows, store)
-        if missing := replies.count(None):
-            raise ConditionError(
-                missing_replies(f"dataset {key(dataset)[:16]}", judge, missing, len(replies))
-            )
-        judged.append(by_judge(judge, left, [reply for reply in replies if reply is not None]))
+    left, place = by_rules(dataset, rows), f"dataset {key(dataset)[:16]}"
+    judged = [by_judge(judge, left, replies_to(judge, left.rows, store), place) for judge in dataset.judges]
     return left, judged
 
 
@@ -90,10 +83,25 @@ def replies_to(judge: Judge, rows: Sequence[CompletionRow], store: Store) -> lis
     return [known.get(message) for message in messages]
 
 
-def by_judge(judge: Judge, left: FilteredRows, replies: Sequence[Reply]) -> dict[str, Any]:
-    """Removes the rows that a judge rejects. Returns its counts for the manifest, tokens included."""
+def by_judge(
+    judge: Judge, left: FilteredRows, given: Sequence[Reply | None], place: str, trouble: str = ""
+) -> dict[str, Any]:
+    """Removes the rows that a judge rejects. Returns its counts for the manifest, tokens included.
+
+    Args:
+        given: the judge's replies to the rows.
+        place: what is judged, for messages.
+        trouble: why replies are missing, if that is known.
+
+    Raises ConditionError if replies are missing.
+    """
+    replies, rows = [reply for reply in given if reply is not None], left.rows
+    if missing := len(given) - len(replies):
+        raise ConditionError(
+            f"{place}: {missing:,} of {len(given):,} replies of the judge {judge.name!r} are missing; run "
+            f"the sweep again to request only those{f' ({trouble})' if trouble else ''}"
+        )
     reasons = [reason_of(judge, reply) for reply in replies]
-    rows = left.rows
     for row, reply in zip(rows, replies, strict=True):
         left.replies.setdefault(id(row), {})[judge.name] = reply.text
     left.apply(
@@ -109,14 +117,6 @@ def by_judge(judge: Judge, left: FilteredRows, replies: Sequence[Reply]) -> dict
         "prompt_tokens": sum(reply.prompt_tokens for reply in replies),
         "completion_tokens": sum(reply.completion_tokens for reply in replies),
     }
-
-
-def missing_replies(place: str, judge: Judge, missing: int, rows: int) -> str:
-    """The message for missing replies: where, how many, and the remedy."""
-    return (
-        f"{place}: {missing:,} of {rows:,} replies of the judge {judge.name!r} are "
-        "missing; run the sweep again to request only those"
-    )
 
 
 def _rule(dataset: Dataset, row: CompletionRow, seen: set[tuple[str, str]]) -> str | None:

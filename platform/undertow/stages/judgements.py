@@ -18,7 +18,7 @@ from undertow.errors import ConditionError, UserError, last_line
 from undertow.judging.client import ReplyCollector, probe
 from undertow.judging.judges import LLMJudge
 from undertow.stages.assessment import answers_of
-from undertow.stages.filters import FilteredRows, by_judge, by_rules, missing_replies, replies_to
+from undertow.stages.filters import FilteredRows, by_judge, by_rules, replies_to
 from undertow.storage.manifest import DATA
 from undertow.storage.store import Store
 from undertow.study.datasets import Dataset
@@ -118,10 +118,7 @@ def _complete(
             trouble = collected.trouble
         else:
             replies = replies_to(judge, left.rows, collector.store)
-        if missing := replies.count(None):
-            place = f"{artifact.kind} {key(artifact)[:16]}"
-            raise ConditionError(f"{missing_replies(place, judge, missing, len(replies))} ({trouble})")
-        by_judge(judge, left, [reply for reply in replies if reply is not None])
+        by_judge(judge, left, replies, f"{artifact.kind} {key(artifact)[:16]}", trouble)
 
 
 def _judges_and_rows(artifact: ToJudge, store: Store) -> tuple[Sequence[Judge], FilteredRows]:
