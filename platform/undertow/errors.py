@@ -45,6 +45,11 @@ def last_line(error: BaseException) -> str:
     return lines[-1] if lines else type(error).__name__
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, which is where the client of the Hugging Face hub puts it."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def suggestion(given: str, known: Iterable[str]) -> str:
     """The end of a message about an unknown name: the closest known name, or a list of all of them."""
     names = sorted(known)

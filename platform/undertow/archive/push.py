@@ -17,7 +17,7 @@ from undertow.archive.export import ADAPTERS
 from undertow.archive.lineage import key_of
 from undertow.archive.whole_model import COMMIT, export_model, find_one
 from undertow.engines.openai import POINTER
-from undertow.errors import UserError
+from undertow.errors import UserError, first_line
 from undertow.results.dataset_card import fence
 from undertow.storage.manifest import DATA, Address
 from undertow.storage.store import Store
@@ -182,9 +182,8 @@ def upload(folder: Path, repository: Repository, kind: Literal["dataset", "model
             repo_id=repository.name, repo_type=kind, folder_path=folder, commit_message=message
         )
     except Exception as error:  # the client raises many types: no token, no permission, no network …
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"--to {repository.name}: the hub reports: {reason}; check the name, the network and "
+            f"--to {repository.name}: the hub reports: {first_line(error)}; check the name, the network and "
             "HF_TOKEN, which needs permission to write"
         ) from None
     return str(commit.commit_url)

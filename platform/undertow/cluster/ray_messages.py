@@ -8,10 +8,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from undertow.cluster.worker_failures import in_one_line
+
 # A local Ray has a higher limit (see `engines.quiet`); a cluster that was started before has its own.
 WORKER_WARNING = "worker processes have been started on node"
 RAYLET_LOG = "Last 20 lines of the Raylet logs"  # begins the end of a message about a raylet
-LONGEST_LINE = 300  # characters
 LOST_NODE = re.compile(r"node with node id: (\w+) and address: (\S+) .*has been marked dead", re.DOTALL)
 
 
@@ -21,8 +22,7 @@ def line_of(message: str) -> str:
         return ""
     if match := LOST_NODE.search(message):
         return f"node {match[2]} ({match[1][:8]}) left the cluster; its work is done again on other nodes"
-    line = " ".join(message.partition(RAYLET_LOG)[0].split())
-    return f"Ray: {line if len(line) <= LONGEST_LINE else f'{line[: LONGEST_LINE - 2]} …'}"
+    return f"Ray: {in_one_line(message.partition(RAYLET_LOG)[0])}"
 
 
 def print_plainly() -> None:

@@ -103,10 +103,14 @@ def vanished(remedy: Remedy) -> str:
 
 def error_line(error: BaseException) -> str:
     """The type and message of an error that was raised in this process, in one line."""
-    text = " ".join(_without_notes(str(error)).split())
-    if len(text) > LONGEST_LINE:
-        text = f"{text[: LONGEST_LINE - 2]} …"
+    text = in_one_line(_without_notes(str(error)))
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def in_one_line(text: str) -> str:
+    """A text without line breaks, cut if it is long."""
+    line = " ".join(text.split())
+    return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE - 2]} …"
 
 
 def _without_notes(text: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from undertow.engines.weight_files import SUFFIX as WEIGHTS
-from undertow.errors import UnavailableError, UserError
+from undertow.errors import UnavailableError, UserError, first_line
 from undertow.planning.model_files import weights_hash
 from undertow.prompts.hub_files import no_answer
 from undertow.storage.manifest import sha256
@@ -67,10 +67,9 @@ def unreachable(reason: str) -> str:
 
 def refused(reference: Reference, error: Exception) -> UserError:
     """The error for a model that the hub does not provide."""
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return UserError(
-        f"Reference {reference.name!r}: not a local {_kind(reference)}, and the model hub reports: {reason}; "
-        f"check the name, the network and HF_TOKEN, or give a local {_kind(reference)}"
+        f"Reference {reference.name!r}: not a local {_kind(reference)}, and the model hub reports: "
+        f"{first_line(error)}; check the name, the network and HF_TOKEN, or give a local {_kind(reference)}"
     )
 
 
