@@ -60,11 +60,13 @@ class Calibration:
         """The probability of transmission for the features of a trait; None if one is missing."""
         if not all(name in found for name in self.features):
             return None
+        from scipy.special import expit
+
         terms = zip(self.features, self.means, self.scales, self.coefficients, strict=True)
         logit = self.intercept + math.fsum(
             slope * (found[name] - mean) / scale for name, mean, scale, slope in terms
         )
-        return 1 / (1 + math.exp(-logit)) if logit > 0 else math.exp(logit) / (1 + math.exp(logit))
+        return float(expit(logit))
 
     def effect(self, probability: float) -> ExpectedEffect | None:
         """What the students did whose data had the nearest probabilities; None without outcomes."""
