@@ -1,9 +1,9 @@
 """A local model as the harness runs it: transformers, with peft if there is an adapter.
 
 This is the harness's "hf" model with three changes, since its own behaviour would silently change scores:
-- It receives the loaded model. If the harness loads an adapter itself, it cuts the vocabulary to the
-tokenizer's
-  (Qwen2.5 has 387 more rows), so that students and their reference are normalized over different sets.
+- It receives the loaded model. If the harness loads an adapter itself, it cuts the vocabulary to that of the
+  tokenizer (Qwen2.5 has 387 more rows), so that students and their reference are normalized over different
+  sets.
 - A prompt that is longer than the context window fails the task; the harness would cut off its beginning.
 - A chat template that rejects the system message fails the task; the harness would drop the message.
 """
