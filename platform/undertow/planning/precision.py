@@ -5,7 +5,8 @@ artifacts state it. It never depends on which node happens to make an artifact.
 """
 
 from collections.abc import Callable
-from typing import Any, Literal
+from functools import cache
+from typing import Any
 
 from undertow.planning.given_models import is_nano
 from undertow.study.fields import Spec, class_of, inner_fields
@@ -23,13 +24,8 @@ def with_precision(study: Study, supports_bf16: Callable[[], bool]) -> Study:
     Args:
         supports_bf16: whether all nodes support bf16. Called at most once, and only if there is an "auto".
     """
-    answers: list[bool] = []
+    supported = cache(supports_bf16)
     seen: dict[int, tuple[Any, Any]] = {}  # by identity: equal specs may differ in their display names
-
-    def precision() -> Literal["bf16", "fp32"]:
-        if not answers:
-            answers.append(supports_bf16())
-        return "bf16" if answers[0] else "fp32"
 
     def replaced(value: Any) -> Any:
         if not isinstance(value, (Spec, tuple)):
@@ -48,7 +44,7 @@ def with_precision(study: Study, supports_bf16: Callable[[], bool]) -> Study:
         changes = {name: new for name, value in old.items() if (new := replaced(value)) is not value}
         if getattr(spec, "precision", "") == AUTO:
             is_fixed = isinstance(spec, Reference) and (spec.is_api or spec.is_external or is_nano(spec))
-            changes["precision"] = "" if is_fixed else precision()
+            changes["precision"] = "" if is_fixed else "bf16" if supported() else "fp32"
         return spec.changed(**changes) if changes else spec
 
     result: Study = replaced(study)

@@ -67,15 +67,12 @@ def display_names(references: Iterable[Reference]) -> Mapping[Reference, str]:
         several = len({_model(reference) for reference in others}) > 1
         shown |= _by_path(folders) if len(models) > 1 else dict.fromkeys(folders, "")
         shown |= _by_revision(others) if several else dict.fromkeys(others, "")
-        unbiased = {_model(reference) for reference in group if not reference.mlp_bias}
         for reference in group:
-            if reference.mlp_bias and _model(reference) in unbiased:
+            same = [other for other in group if _model(other) == _model(reference)]
+            if reference.mlp_bias and not all(other.mlp_bias for other in same):
                 shown[reference] = (shown[reference] or reference.name) + BIASED
-        precisions: dict[object, set[str]] = {}
-        for reference in group:
-            precisions.setdefault((_model(reference), reference.mlp_bias), set()).add(reference.precision)
-        for reference in group:
-            if reference.precision and len(precisions[_model(reference), reference.mlp_bias]) > 1:
+            precisions = {other.precision for other in same if other.mlp_bias == reference.mlp_bias}
+            if reference.precision and len(precisions) > 1:
                 shown[reference] = f"{shown[reference] or reference.name} in {reference.precision}"
     return shown
 

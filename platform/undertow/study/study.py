@@ -147,51 +147,20 @@ class Study(Spec):
             "redraw",
             "include 'data' or 'student', otherwise all seeds have the same control student",
         )
-        conditions = set(self.conditions)
-        self.require(
-            len(conditions) == len(self.conditions),
-            "conditions",
-            "two conditions differ only in display names; leave one out",
-        )
-        if not self.traits:
-            raise SpecError("Study.conditions: all conditions are controls; at least one trait is needed")
-        for condition in self.conditions:
-            if condition.control() not in conditions:
-                raise SpecError(
-                    f"Study.conditions: {condition.label} has no control; use grid(), which adds one"
-                )
-        unique([measure.name for measure in self.also], "Study.also")
-        for measure in self.also:
-            measure.check(self.traits)
-        for trait in self.traits if self.main else ():
-            self.asked(trait)  # raises SpecError if the trait has no such measure
-        self._check_words({trait: self.asked(trait) for trait in self.traits})
-        for measure in self.also:
-            if type(measure) is Measure:  # a class of the user's own need not ask questions
-                by_word = [trait for trait in self.traits if not trait.is_judged]
-                self._check_words({trait: trait.other_questions(measure.name) for trait in by_word})
-        own = {self.main} if self.main else {trait.measure for trait in self.traits}
-        if twice := [measure.name for measure in self.also if measure.name in own]:
-            raise SpecError(
-                f"Study.also: {twice[0]!r} is the study's main measure already; leave it out, or name "
-                "another one as Study.main"
-            )
+        self._check_conditions()
+        self._check_measures()
         self.require(
             self.exact or self.effect_of == "samples",
             "exact",
             'True, since effect_of="exact" needs exact probabilities',
         )
-        for trait in self.traits:
+        for trait in (trait for trait in self.traits if trait.is_judged):
+            judged = f"the trait {trait.name!r}"
+            self.require(self.panel is not None, "panel", f"judges for {judged} are needed")
             self.require(
-                not trait.is_judged or self.panel is not None,
-                "panel",
-                f"judges for the trait {trait.name!r} are needed",
-            )
-            self.require(
-                not trait.is_judged or self.effect_of == "samples",
+                self.effect_of == "samples",
                 "effect_of",
-                f"the trait {trait.name!r} is judged, and a judged answer has no exact probability; "
-                'use effect_of="samples"',
+                f'{judged} is judged, and a judged answer has no exact probability; use effect_of="samples"',
             )
         for recipe in dict.fromkeys(condition.recipe for condition in self.conditions):
             check_student(recipe)
@@ -212,6 +181,40 @@ class Study(Spec):
                     f"and {condition.system!r:.60}; name them: grid(system_name=…)"
                 )
         unique(labels, "Study.conditions")
+
+    def _check_conditions(self) -> None:
+        """Raises SpecError for equal conditions, and unless all of them have a control."""
+        conditions = set(self.conditions)
+        self.require(
+            len(conditions) == len(self.conditions),
+            "conditions",
+            "two conditions differ only in display names; leave one out",
+        )
+        if not self.traits:
+            raise SpecError("Study.conditions: all conditions are controls; at least one trait is needed")
+        for condition in self.conditions:
+            if condition.control() not in conditions:
+                raise SpecError(
+                    f"Study.conditions: {condition.label} has no control; use grid(), which adds one"
+                )
+
+    def _check_measures(self) -> None:
+        """Raises SpecError for measures that a trait lacks, or whose results could not be distinguished."""
+        unique([measure.name for measure in self.also], "Study.also")
+        for measure in self.also:
+            measure.check(self.traits)
+        # Raises SpecError if a trait has no such measure.
+        self._check_words({trait: self.asked(trait) for trait in self.traits})
+        for measure in self.also:
+            if type(measure) is Measure:  # a class of the user's own need not ask questions
+                by_word = [trait for trait in self.traits if not trait.is_judged]
+                self._check_words({trait: trait.other_questions(measure.name) for trait in by_word})
+        own = {self.main} if self.main else {trait.measure for trait in self.traits}
+        if twice := [measure.name for measure in self.also if measure.name in own]:
+            raise SpecError(
+                f"Study.also: {twice[0]!r} is the study's main measure already; leave it out, or name "
+                "another one as Study.main"
+            )
 
     def _check_words(self, asked: Mapping[Trait, tuple[str, ...]]) -> None:
         """Raises SpecError for a word that several sets of questions measure: results are found by words.
