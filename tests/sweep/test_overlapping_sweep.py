@@ -1,5 +1,6 @@
 """Tests of an overlapping sweep, with fakes of engines, worker groups and tasks that commit at once."""
 
+import math
 import threading
 import time
 from collections import Counter
@@ -65,6 +66,7 @@ class Fakes:
         self.before_start: PROBLEM = lambda reference: None
         self.before_task: PROBLEM = lambda task: None
         self.before_model: PROBLEM = lambda model: None
+        self.after_stop: Callable[[], object] = lambda: None
 
     def commit(self, artifact: Artifact, store: Store) -> None:
         assert all(
@@ -102,7 +104,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> Fakes:
             return TaskOutcome(0, 1.0, {"rows": task.stop - task.start, "tokens": 100})
 
         def stop(self) -> None:
-            pass
+            fakes.after_stop()
 
     def train_as_ready(
         ready: ReadyGroups, models: Any, store: Store, *_: Any, listener: TrainingListener, **on: Any
@@ -126,6 +128,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> Fakes:
             yield artifact, None
 
     monkeypatch.setattr("undertow.cluster.engine_worker.EngineWorker", Worker)
+    monkeypatch.setattr("undertow.sweep.session.places_up", lambda machine: math.inf)
     monkeypatch.setattr("undertow.cluster.tasks.TaskWorkers.run_each", run_each)
     monkeypatch.setattr("undertow.sweep.outcomes.passes_gate", lambda *_: None)
     monkeypatch.setattr("undertow.stages.ready_groups.train_as_ready", train_as_ready)
@@ -273,6 +276,23 @@ def test_an_engine_that_loses_its_node_is_started_again(sweep: OverlappingSweep,
     sweep.make(TWO_GPUS)
     assert missing(sweep) == set()
     assert fakes.engines == 3
+
+
+def test_an_engine_ends_if_a_training_waits_for_its_place_on_the_only_node_that_is_left(
+    sweep: OverlappingSweep, fakes: Fakes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("undertow.sweep.session.SECONDS_BETWEEN_LOOKS", 0.05)
+    ended = threading.Event()
+
+    def before_model(model: Teacher | Student) -> None:
+        if isinstance(model, Student):
+            monkeypatch.setattr("undertow.sweep.session.places_up", lambda machine: 1.0)
+            assert ended.wait(30)
+
+    fakes.before_model, fakes.after_stop = before_model, ended.set
+    sweep.make(TWO_GPUS)
+    assert missing(sweep) == set()
+    assert fakes.engines > 1
 
 
 def test_an_unexpected_error_ends_the_sweep(sweep: OverlappingSweep, fakes: Fakes) -> None:

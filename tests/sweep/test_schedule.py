@@ -258,6 +258,18 @@ def test_an_engine_stays_up_for_work_that_comes_unless_its_place_is_needed() -> 
         assert (engine in schedule.running) is stays
 
 
+def test_an_engine_does_not_wait_on_the_place_of_a_training_that_has_lost_its_node() -> None:
+    schedule = Overlapping(two_students()[:3], Capacity(places=2, engines=1, groups=1))
+    started(schedule)
+    (engine,) = schedule.running
+    finish_parts(schedule, "data a")
+    assert started(schedule) == ["student a"]
+    assert schedule.next() == []
+    schedule.places_up = 1.0
+    assert schedule.next() == [Stop(engine)]
+    assert schedule.next() == []
+
+
 def test_an_evaluation_runs_on_the_engine_that_is_up() -> None:
     schedule = Overlapping(two_students()[:3], Capacity(places=2, engines=2, groups=1))
     started(schedule)

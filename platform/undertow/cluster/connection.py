@@ -240,6 +240,13 @@ def cpu_count() -> int:
     return int(ray.cluster_resources().get("CPU", 1))
 
 
+def places_up(machine: Machine) -> float:
+    """The GPUs of all nodes that are up now, or their CPUs if the sweep uses no GPUs."""
+    import ray
+
+    return float(ray.cluster_resources().get("GPU" if machine.gpus else "CPU", 0))
+
+
 def check_reach(store: Store, nodes: Sequence[Mapping[str, Any]]) -> None:
     """Raises StorageError naming a node that cannot read what this process writes into the storage.
 

@@ -34,6 +34,8 @@ class Schedule(ABC):
     Attributes:
         work: the state of each artifact.
         running: the jobs that were started and have not ended, in the order of their start.
+        places_up: the places of the nodes that are up, as the caller last saw them. After the loss of a node,
+            jobs that were started wait for those of others.
     """
 
     longest_first: ClassVar[bool] = False  # see `Readiness`
@@ -45,6 +47,7 @@ class Schedule(ABC):
         self.work = Readiness(works, longest_first=self.longest_first)
         self.capacity, self.start_seconds = capacity, start_seconds
         self.running: dict[Job, None] = {}
+        self.places_up = math.inf
         self._hold: set[str] = set()  # models whose dependants are not ready yet
 
     @abstractmethod
@@ -176,6 +179,8 @@ class Overlapping(Schedule):
         """Whether an engine without a ready part stays up for those that come."""
         if self._trainable(steps) is None and not self._runs():
             return False  # nothing runs that they could come from
+        if math.fsum(job.places for job in self.running if not job.is_stopping) > self.places_up + ROUNDING:
+            return False  # a job waits for this place, perhaps the training whose model the engine waits for
         comes = any(self.work.coming(step, engine.pool) for step in self._steps_of[engine.pool])
         up = {job.pool for job in self.running if job.is_engine}
         other = any(s.by == "engines" and pool not in up for s in steps for pool in self.work.pools(s))

@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
+from undertow.cluster.connection import places_up
 from undertow.cluster.tasks import TaskWorkers
 from undertow.errors import ConditionError, StorageError, UserError
 from undertow.planning.artifact_kinds import runs_on
@@ -38,6 +39,7 @@ from undertow.sweep.schedule import Schedule
 from undertow.sweep.scheduled_jobs import Give, Job, Start, Stop
 
 CONCURRENT_TASKS = 8  # of those that start together
+SECONDS_BETWEEN_LOOKS = 10.0  # at the nodes that are up
 SECONDS_TO_END = 30.0  # for the threads after an error, before Ray is shut down
 
 
@@ -67,6 +69,7 @@ class Session:
         self._joining, self._calling = threading.Lock(), threading.Lock()
         self._replies: Any = None  # of judges, collected by one thread at a time
         self._workers = TaskWorkers()
+        self._looked = time.monotonic()  # at the nodes that are up
 
     def run(self) -> None:
         """Runs the schedule to its end. Raises the first unexpected error of a thread."""
@@ -78,11 +81,23 @@ class Session:
                 while not self.schedule.is_over:
                     if not self.schedule.running:
                         raise RuntimeError("the schedule has work left and starts nothing")
-                    self._inbox.get()()
+                    self._next_report()
                     self._apply()
             while not self._inbox.empty():  # the last reports of the threads
                 self._inbox.get()()
         self.outcomes.log_waves()
+
+    def _next_report(self) -> None:
+        """Calls what a thread posts next, if it does so in time; looks at the nodes now and then."""
+        try:
+            report = self._inbox.get(timeout=SECONDS_BETWEEN_LOOKS)
+        except queue.Empty:
+            pass
+        else:
+            report()
+        if time.monotonic() - self._looked > SECONDS_BETWEEN_LOOKS:
+            self.schedule.places_up = places_up(self.machine)
+            self._looked = time.monotonic()
 
     def _apply(self) -> None:
         """Applies the actions of the schedule until it has none."""
