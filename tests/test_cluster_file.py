@@ -1,8 +1,11 @@
 """The cluster files, checked offline against Ray's and KubeRay's schemas and Ray's autoscaler."""
 
 import json
+import os
 import re
+import signal
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Callable
 from importlib.metadata import version
@@ -12,6 +15,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from ray.autoscaler._private import command_runner
 from ray.autoscaler._private.kuberay import autoscaling_config
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig
@@ -129,6 +133,37 @@ def test_undertow_gpus_equals_what_the_cluster_can_start(cluster: Config) -> Non
     assert {cluster["available_node_types"][kind]["resources"]["GPU"] for kind in ON_WORKERS} == {each}
     got = started(cluster, [{"GPU": float(each)}] * count)
     assert sum(got[kind] for kind in ON_WORKERS) == count
+
+
+def test_the_head_starts_one_mlflow_server(cluster: Config, tmp_path: Path) -> None:
+    """The shell that runs the command has all of it in its own command line, which `pgrep -f` reads, too."""
+    (command,) = (command for command in cluster["head_start_ray_commands"] if "ray" not in command)
+    name = f"mlflow{tmp_path.name}".replace("_", "")  # no other server on this machine has this name
+    server = tmp_path / "bin" / name
+    server.parent.mkdir()
+    server.write_text("#!/bin/bash\necho $$ >>~/started\ntrap 'kill $!' TERM\nsleep 60 &\nwait\n")
+    server.chmod(0o755)
+    (tmp_path / ".bashrc").write_text(f"export PATH={server.parent}:$PATH\n")
+    started = tmp_path / "started"
+    try:
+        for _ in range(2):
+            as_ray = command_runner._with_interactive(command.replace("mlflow server", f"{name} server"))
+            subprocess.run(
+                ["bash", "-c", " ".join(as_ray)],
+                env={**os.environ, "HOME": str(tmp_path)},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                check=True,
+            )
+            deadline = time.monotonic() + 20
+            while not started.exists() and time.monotonic() < deadline:
+                time.sleep(0.05)
+        time.sleep(0.5)  # for a second one
+        assert len(started.read_text().split()) == 1
+    finally:
+        for process in started.read_text().split() if started.exists() else ():
+            os.kill(int(process), signal.SIGTERM)
 
 
 def test_the_job_matches_the_kuberay_schema(job: Config) -> None:
