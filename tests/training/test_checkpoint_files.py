@@ -1,11 +1,13 @@
 """Which checkpoint is used after a kill, in a folder and on an object store; the processes are one."""
 
 from pathlib import Path
+from typing import cast
 
 import fsspec
 import pytest
 import torch
 
+from undertow.training import checkpoint
 from undertow.training.checkpoint_files import CheckpointFiles, checkpoint_files
 from undertow.training.workers import join
 
@@ -51,3 +53,16 @@ def test_files_that_a_kill_left_are_not_part_of_the_next_checkpoint(files: Check
     (files.empty_folder() / "left").write_text("by a killed process")
     put(files, 1)
     assert [path.name for path in files.get(1).iterdir() if path.name != "reports.json"] == ["state"]
+
+
+class Unreachable:
+    """The files of a checkpoint while their store does not answer."""
+
+    def reports(self, epoch: int) -> str:
+        raise TimeoutError
+
+
+def test_a_checkpoint_whose_store_does_not_answer_is_not_taken_for_a_damaged_one() -> None:
+    """A damaged one is removed."""
+    with pytest.raises(TimeoutError):
+        checkpoint._content(cast(CheckpointFiles, Unreachable()), 1)

@@ -136,7 +136,7 @@ def _content(files: CheckpointFiles, epoch: int) -> dict[str, Any]:
     """The content of a checkpoint's reports.json; {} if it is damaged."""
     try:
         return dict(json.loads(files.reports(epoch)))
-    except (OSError, ValueError, TypeError):
+    except (FileNotFoundError, ValueError, TypeError):  # other errors may be temporary
         return {}
 
 

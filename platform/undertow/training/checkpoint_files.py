@@ -139,8 +139,9 @@ class ObjectStoreCheckpoints:
         dist.barrier()
 
     def epochs(self) -> list[int]:
-        # Not `fs.glob`: the root may contain characters that it would interpret.
-        found = [PurePosixPath(path) for path in self.fs.find(self.root, maxdepth=2)]
+        # Not `fs.glob`: the root may contain characters that it would interpret. Not with a depth: fsspec
+        # then takes a folder that cannot be listed now for an empty one, and the training would start again.
+        found = [PurePosixPath(path) for path in self.fs.find(self.root)]
         return sorted(_epoch(path.parent.name) for path in found if path.name == REPORTS)
 
     def reports(self, epoch: int) -> str:
