@@ -1,6 +1,7 @@
 """Tests of the end of a sweep, without Ray: the report and MLflow from a store that the test fills."""
 
 import io
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,11 +37,12 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     return Store(str(tmp_path / "storage"))
 
 
-def end(plan: Plan, store: Store, failing: str = "") -> str:
+def end(plan: Plan, store: Store, failing: str = "", meanwhile: Callable[[], object] = lambda: None) -> str:
     """Ends a sweep that made the missing artifacts of the plan; returns the printed text.
 
     Args:
         failing: key of a student that the sweep failed to make.
+        meanwhile: called after the sweep has connected to MLflow.
     """
     record = Record.of(plan)
     events = EventLog(record, store)
@@ -49,8 +51,9 @@ def end(plan: Plan, store: Store, failing: str = "") -> str:
             events.fail(cell.student, "lost")
     printed = io.StringIO()
     console = Console(file=printed, width=160)
-    ending = Ending(plan, record, store, connect_to_mlflow(STUDY, store, events, console), events)
-    ending.report(console)
+    link = connect_to_mlflow(STUDY, store, events, console)
+    meanwhile()
+    Ending(plan, record, store, link, events).report(console)
     return printed.getvalue()
 
 
@@ -112,6 +115,20 @@ def test_a_data_set_that_is_made_again_has_a_new_run(store: Store) -> None:
     after = {run.info.run_id for run in runs_of(store, "dataset")}
     assert len(after) == len(before)
     assert len(after - before) == 1
+
+
+def test_a_run_that_a_user_deletes_during_the_sweep_costs_nothing_that_is_logged(store: Store) -> None:
+    def delete() -> None:
+        (run,) = runs_of(store, "sweep")
+        runs.connect_client(runs.tracking_uri(store)).delete_run(run.info.run_id)
+
+    plan = fill(STUDY, store, REFERENCES)
+    assert "MLflow refused" not in end(plan, store, meanwhile=delete)
+    (parent,) = runs_of(store, "sweep")
+    assert parent.info.status == "FINISHED"
+    students = runs_of(store, "student")
+    assert len(students) == len(plan.cells)
+    assert {run.data.tags["mlflow.parentRunId"] for run in students} == {parent.info.run_id}
 
 
 def test_the_models_page_of_mlflow_is_sorted_by_trait_rate(store: Store) -> None:

@@ -301,6 +301,35 @@ def test_a_resumed_training_continues_in_its_run_and_logs_each_epoch_once(desk: 
     assert desk.steps(run, "p_owl") == [0, 1, 2]
 
 
+def test_the_end_of_a_sweep_uses_the_runs_that_another_sweep_of_the_study_has_created(desk: Desk) -> None:
+    student = cell_of(desk.study).student
+    make(desk.store, student.dataset)
+    manifest = make(desk.store, student)
+    first, second = desk.tracker(), desk.tracker()
+    first.finish(student, manifest, RATES)
+    first.close({}, {}, failed=False)
+    second.refresh()
+    second.finish(student, manifest, RATES)
+    second.close({}, {}, failed=False)
+    assert [run.info.status for kind in ("sweep", "student") for run in desk.runs(kind)] == ["FINISHED"] * 2
+
+
+def test_runs_that_a_user_deletes_during_a_sweep_are_created_again_at_its_end(desk: Desk) -> None:
+    student = cell_of(desk.study).student
+    make(desk.store, student.dataset)
+    tracker = desk.tracker()
+    tracker.epochs(student, [(NOW, reports()[0])])
+    for kind in ("sweep", "student"):
+        desk.client.delete_run(desk.runs(kind)[0].info.run_id)
+    tracker.refresh()
+    tracker.finish(student, make(desk.store, student), RATES)
+    tracker.close({}, {}, failed=False)
+    (parent,), (run,) = desk.runs("sweep"), desk.runs("student")
+    assert [parent.info.status, run.info.status] == ["FINISHED", "FINISHED"]
+    assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert desk.steps(run, "p_owl") == [0, 1, 2]
+
+
 def step_reports(*steps: int) -> list[tuple[int, dict[str, Any]]]:
     """Reports of steps with their times; every tenth has probabilities."""
     return [

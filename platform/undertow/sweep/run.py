@@ -239,6 +239,7 @@ class Ending:
 
     def log(self, tracker: Tracker, report: SweepReport) -> None:
         """Logs the models and data sets that MLflow lacks, then ends the parent run."""
+        tracker.refresh()
         FinalLogging(self.plan, self.record, self.store, tracker, self.events).models()
         failed = effect_rows.failed_conditions(self.record, self.events.failures)
         effects = {

@@ -98,6 +98,25 @@ class Tracker:
 
     @cached_property
     def _runs(self) -> dict[str, _Run]:
+        """The runs of this study, by kind and key."""
+        return self._existing_runs()
+
+    def refresh(self) -> None:
+        """Reads the runs again.
+
+        Since the start of this sweep, other sweeps of the study may have created some, and a user may have
+        deleted some.
+        """
+        before, self._runs = self._runs, self._existing_runs()
+        for name, run in before.items():
+            if name in self._runs and self._runs[name].id == run.id:
+                self._runs[name] = run
+        # Of several parent runs this sweep keeps its own, unless a user has deleted it.
+        if self.client.get_run(self.parent).info.lifecycle_stage != "deleted":
+            self._runs["sweep "] = before["sweep "]
+        self.parent = self._open("sweep", "", self.study.name, {}, names.sweep_params(self.study)).id
+
+    def _existing_runs(self) -> dict[str, _Run]:
         """All existing runs of this study, by kind and key.
 
         An artifact has two if MLflow became unreachable while the second run replaced the first: the older
