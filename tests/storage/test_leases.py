@@ -250,6 +250,18 @@ def test_an_empty_lease_expires_like_any_other(tmp_path: Path) -> None:
     assert store.names("claims/reference") == []
 
 
+def test_a_sweep_that_was_taken_for_dead_does_not_free_the_lease_of_its_successor(store: Store) -> None:
+    with Leases(store, HEARTBEAT, EXPIRY) as returned, Leases(store, HEARTBEAT, EXPIRY) as successor:
+        assert returned.take(SPECS[0])
+        successor.expiry = 0.0
+        while not successor.take(SPECS[0]):
+            pass
+        returned.release(SPECS[0])
+        assert not Leases(store, HEARTBEAT, EXPIRY).take(SPECS[0])
+        successor.release(SPECS[0])
+        assert store.names("claims/reference") == []
+
+
 def test_leases_end_with_their_owner(store: Store) -> None:
     other = Leases(store, HEARTBEAT, expiry=600)
     with Leases(store, HEARTBEAT, expiry=600) as leases:

@@ -34,12 +34,14 @@ from undertow.study.references import Artifact
 HEARTBEAT_SECONDS = 10.0
 EXPIRY_SECONDS = 60.0  # without a heartbeat, until others may take a lease over
 ABANDONED_SECONDS = 24 * 3600.0  # without a heartbeat, until the files of a sweep elsewhere are removed
-POLL_SECONDS = 2.0  # between two checks for an artifact that another sweep is making
+POLL_SECONDS = 2.0  # between the first two checks for an artifact that another sweep is making
+POLL_GROWTH = 1.5  # up to a heartbeat, because an object store charges for each request
 CONCURRENT_REQUESTS = 16  # each lease costs one to three round trips to an object store
 LEASES = "claims"
 OWNERS = "claims/owners"
 
 T = TypeVar("T", bound=Artifact)
+P = TypeVar("P", bound=Artifact | Address)
 R = TypeVar("R")
 
 
@@ -90,7 +92,7 @@ class Leases:
                 of the others are released until the next attempt.
         """
         tried: set[str] = set()
-        is_waiting = False
+        is_waiting, pause = False, min(POLL_SECONDS, self.heartbeat)
         while todo := [artifact for artifact in possible() if key(artifact) not in tried]:
             leased = {key(by(artifact)): by(artifact) for artifact in todo}
             taken = self._each(self.take, list(leased.values()))
@@ -110,10 +112,11 @@ class Leases:
                 if not is_waiting:
                     report(f"waiting for {len(todo)} artifacts ({todo[0].kind}) that another sweep is making")
                 is_waiting = True
-                time.sleep(min(POLL_SECONDS, self.heartbeat))
+                time.sleep(pause)
+                pause = min(pause * POLL_GROWTH, self.heartbeat)
 
     @staticmethod
-    def _each(call: Callable[[Artifact], R], artifacts: Sequence[Artifact]) -> list[R]:
+    def _each(call: Callable[[P], R], artifacts: Sequence[P]) -> list[R]:
         with ThreadPoolExecutor(CONCURRENT_REQUESTS) as threads:
             return list(threads.map(call, artifacts))
 
@@ -134,7 +137,10 @@ class Leases:
     def release(self, artifact: Artifact | Address) -> None:
         """Releases a held lease, so that others may try to make an artifact that could not be made here."""
         place = address(artifact)
-        for number in range(self._numbers.pop(place) + 1):
+        last = self._numbers.pop(place)
+        if self.store.read_text(_lease(place, last + 1)):
+            return  # this sweep was taken for dead: a free lower number would let a third sweep in
+        for number in range(last + 1):
             self.store.remove(_lease(place, number))
 
     def release_abandoned(self) -> None:
@@ -149,9 +155,9 @@ class Leases:
         for file, age in self.store.ages(others).items():
             if self._is_abandoned(file, age):
                 self.store.remove(file)
-        for place in leased_artifacts(self.store):
-            if self.take(place):
-                self.release(place)
+        places = leased_artifacts(self.store)
+        taken = self._each(self.take, places)
+        self._each(self.release, [place for place, is_void in zip(places, taken, strict=True) if is_void])
 
     def _is_abandoned(self, file: str, age: float) -> bool:
         """Whether the owner of a file that was last written `age` seconds ago has certainly ended."""
