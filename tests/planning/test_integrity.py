@@ -291,3 +291,16 @@ def test_the_files_of_a_sweep_on_another_host_are_removed_once_its_heartbeat_is_
 def test_tidying_a_storage_without_leases_writes_none(store: Store) -> None:
     tidy(planned(store), store)
     assert "claims" not in store.names("")
+
+
+def test_a_folder_of_a_living_sweep_is_kept_however_long_nothing_is_written_into_it(store: Store) -> None:
+    """An epoch of a long training, which has kept a step, may take days."""
+    kept = Path(store.root, "partial", "aside", "kept")
+    kept.mkdir(parents=True)
+    long_ago = time.time() - 2 * UNUSED_SECONDS
+    os.utime(kept, (long_ago, long_ago))
+    with Leases(store):
+        tidy(planned(store), store)
+        assert kept.exists()
+    tidy(planned(store), store)
+    assert not kept.exists()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from undertow.errors import StorageError
 from undertow.planning.plan import Plan
-from undertow.storage.leases import LEASES, Leases, leased_artifacts
+from undertow.storage.leases import LEASES, OWNERS, Leases, leased_artifacts
 from undertow.storage.manifest import Address, address
 from undertow.storage.store import Store
 
@@ -68,13 +68,14 @@ def tidy(plan: Plan, store: Store) -> None:
         for name in plan.artifacts.keys() & set(store.names(f"partial/{place}")):
             if name not in plan.missing:
                 store.drop_scratch(f"{place}/{name}")
-    if store.is_local:
-        for folder in Path(store.root, "partial", "aside").glob("*"):
-            if _is_unused(folder):
-                shutil.rmtree(folder, ignore_errors=True)
     if store.names(LEASES):
         with Leases(store) as leases:
             leases.release_abandoned()
+    # A long training writes nothing for days into the folder with its kept steps.
+    if store.is_local and not store.names(OWNERS):
+        for folder in Path(store.root, "partial", "aside").glob("*"):
+            if _is_unused(folder):
+                shutil.rmtree(folder, ignore_errors=True)
     _drop_scratch(store)
 
 
