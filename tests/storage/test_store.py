@@ -410,3 +410,22 @@ def test_a_download_that_fails_leaves_nothing_in_the_cache(
     assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
     assert (store.fetch(SPEC) / "model.bin").read_text() == "weights"
     assert (tmp_path / "cache").is_dir()
+
+
+def test_a_folder_that_cannot_be_read_is_not_taken_for_an_empty_one(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    assert store.keys(SPEC.kind) == set()
+    folder = tmp_path / "artifacts" / SPEC.kind
+    folder.parent.mkdir()
+    folder.symlink_to(folder)  # as root, a test can read every folder
+    with pytest.raises(ReadError, match="cannot be read"):
+        store.keys(SPEC.kind)
+
+
+def test_a_place_that_a_user_may_not_access_is_named(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: str, **options: object) -> None:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(store._file_system, "ls", refuse)
+    with pytest.raises(ReadError, match=r"cannot be read \(Permission denied: .*/claims\)"):
+        store.names("claims")

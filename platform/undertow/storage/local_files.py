@@ -91,5 +91,6 @@ def check_operations(probe: Path) -> None:
 
 
 def reason(error: BaseException) -> str:
-    """The message of a file system's error, in a few words."""
-    return getattr(error, "strerror", None) or last_line(error)
+    """The message of a file system's error, in a few words, with the place that a user may not access."""
+    text = getattr(error, "strerror", None) or last_line(error)
+    return f"{text}: {error.filename}" if isinstance(error, PermissionError) and error.filename else text

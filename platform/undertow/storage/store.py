@@ -43,11 +43,13 @@ class Store(Files):
 
     def keys(self, kind: str) -> set[str]:
         """The keys of all complete artifacts of a kind, from a single listing."""
+        folder = f"{self.root}/artifacts/{kind}"
+        if self.is_local:  # not `find`, which takes a folder that cannot be read for an empty one
+            return {name for name in self._listing(folder) if self._exists(f"{folder}/{name}/{MANIFEST}")}
         # An object store lists everything below a prefix at once; with a depth, it would be asked once more
         # for each artifact. Not `glob`: the storage's path may contain characters that it would interpret.
-        depth = 2 if self.is_local else None
         with self._reading():
-            found = self._file_system.find(f"{self.root}/artifacts/{kind}", maxdepth=depth)
+            found = self._file_system.find(folder)
         manifests = (path for path in map(PurePosixPath, found) if path.name == MANIFEST)
         return {path.parent.name for path in manifests if path.parent.parent.name == kind}
 
