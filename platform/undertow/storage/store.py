@@ -17,12 +17,12 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from undertow.errors import StorageError
+from undertow.errors import StorageError, UserError
 from undertow.prompts.web_files import cache_folder
 from undertow.storage.files import Files
 from undertow.storage.local_files import set_permissions
@@ -270,10 +270,18 @@ class Store(Files):
         for name in manifest.files:
             fs.put_file(str(folder / name), f"{self._data(manifest)}/{name}")
         if self._put_new(manifest.to_json().encode(), path):
+            self._drop_interrupted(manifest)
             return
         # Either another writer committed first, or this one did and the server's answer was lost.
         if Manifest.from_json(fs.cat_file(path), target).writer != manifest.writer:
             self._drop(self._data(manifest))
+
+    def _drop_interrupted(self, manifest: Manifest) -> None:
+        """Removes what killed writers of an artifact have uploaded, after another one has committed it."""
+        folder = self._folder(manifest.kind, manifest.key)
+        with suppress(UserError):  # the artifact is complete without it
+            for name in set(self._listing(folder)) - {manifest.writer, MANIFEST}:
+                self._drop(f"{folder}/{name}")
 
     def _download(self, manifest: Manifest) -> Path:
         folder = (
