@@ -18,7 +18,7 @@ BUCKET = "undertow"
 
 @dataclass(frozen=True)
 class Refusal:
-    """An error in answer to a conditional write, which writes the object if `is_written`."""
+    """An error in answer to a request. A conditional write writes the object anyway if `is_written`."""
 
     status: str
     code: str
@@ -26,6 +26,7 @@ class Refusal:
 
 
 refusals: list[Refusal] = []  # answers to the next conditional writes
+refused_listings: list[Refusal] = []  # answers to the next listings
 queries: list[str] = []  # of all requests to a server in this process
 
 
@@ -78,13 +79,16 @@ def _environment(port: int) -> dict[str, str]:
 
 
 def _refusing(app: Any) -> Any:
-    """The server's application, with the answers in `refusals` to conditional writes."""
+    """The server's application, with the answers in `refusals` and `refused_listings`."""
 
     def answer(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         queries.append(environ["QUERY_STRING"])
-        if "HTTP_IF_NONE_MATCH" not in environ or not refusals:
+        if "HTTP_IF_NONE_MATCH" in environ and refusals:
+            refusal = refusals.pop(0)
+        elif "list-type" in environ["QUERY_STRING"] and refused_listings:
+            refusal = refused_listings.pop(0)
+        else:
             return app(environ, start_response)  # type: ignore[no-any-return]
-        refusal = refusals.pop(0)
         if refusal.is_written:
             list(app(environ, lambda *_: None))
         start_response(refusal.status, [("Content-Type", "application/xml")])

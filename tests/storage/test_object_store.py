@@ -9,20 +9,24 @@ from typing import Any
 
 import fsspec
 import pytest
+import torch
 
 from tests import s3
 from tests.s3 import Refusal
-from undertow.errors import StorageError
+from undertow.errors import ReadError, StorageError
 from undertow.storage.manifest import MANIFEST
 from undertow.storage.store import Store
 from undertow.study.identity import key
 from undertow.study.references import Reference
+from undertow.training.checkpoint_files import checkpoint_files
+from undertow.training.workers import join
 
 ROOT = Path(__file__).parents[2]
 SPEC = Reference("nano/gpt2-0", "revision", "template")
 FOLDER = f"artifacts/reference/{key(SPEC)}"
 CONFLICT = Refusal("409 Conflict", "ConditionalRequestConflict")
 UNNAMED = Refusal("412 Precondition Failed", "PreconditionFailed")  # S3 also names the failed condition
+EXPIRED = Refusal("403 Forbidden", "ExpiredToken")
 LOST = Refusal("412 Precondition Failed", "PreconditionFailed", is_written=True)  # the answer to a retry
 UNREACHABLE = """
 from dataclasses import dataclass
@@ -171,6 +175,76 @@ def test_an_artifact_is_committed_whatever_the_server_answers(s3_url: str, refus
     commit(store, "the one")
     assert s3.refusals == []
     assert store.damage(SPEC) == []
+
+
+def test_what_a_killed_writer_has_uploaded_is_removed_by_the_next_commit(store: Store) -> None:
+    for name in ("model.bin", "sub/more.txt"):
+        store.write_bytes(f"{FOLDER}/killed/{name}", b"uploaded before the manifest")
+    commit(store, "the one")
+    assert store.names(FOLDER) == sorted([store.manifest(SPEC).writer, MANIFEST])
+    assert store.damage(SPEC) == []
+
+
+def test_a_storage_that_cannot_be_listed_now_is_not_taken_for_an_empty_one(
+    s3_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a training would start again, and remove its checkpoint with the next one."""
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    join("cpu", torch.get_num_threads())
+    commit(Store(s3_url), "the one")
+    checkpoints = checkpoint_files(Store(s3_url).scratch("checkpoints/key"), 0)
+    (checkpoints.empty_folder() / "state").write_text("of epoch 9")
+    checkpoints.put(9, "reports")
+    s3.refused_listings[:] = [EXPIRED]
+    with pytest.raises(PermissionError, match="403 Forbidden"):
+        checkpoints.epochs()
+    s3.refused_listings[:] = [EXPIRED]
+    with pytest.raises(ReadError, match=r"cannot be read .*403 Forbidden"):
+        Store(s3_url).keys(SPEC.kind)
+    assert s3.refused_listings == []
+    assert checkpoints.epochs() == [9]
+
+
+TOO_SMALL_A_CACHE = """
+import resource
+from tests.storage.test_object_store import SPEC
+from undertow.errors import ReadError
+from undertow.storage.store import Store
+
+store = Store("memory://storage")
+with store.new(SPEC, {}) as folder:
+    (folder / "weights").write_bytes(b"x" * 2**20)
+resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, 2**16))
+try:
+    store.fetch(SPEC)
+except ReadError as error:
+    print(error)
+"""
+
+
+def test_a_full_cache_is_not_reported_as_an_error_of_the_storage(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    done = subprocess.run(
+        [sys.executable, "-c", TOO_SMALL_A_CACHE],
+        env={
+            **os.environ,
+            "PYTHONPATH": f"{ROOT / 'platform'}{os.pathsep}{ROOT}",
+            "UNDERTOW_CACHE": str(cache),
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.startswith(f"{cache}: the cache of "), done.stderr
+    assert "cannot be written (File too large)" in done.stdout
+    assert "UNDERTOW_CACHE" in done.stdout
+    assert not any(path.is_file() for path in cache.rglob("*"))
+
+
+def test_a_copy_whose_manifest_is_damaged_is_fetched_again(store: Store) -> None:
+    commit(store, "the one")
+    copy = store.fetch(SPEC)
+    os.truncate(copy / MANIFEST, 0)  # the machine lost its power
+    assert (Store(store.url).fetch(SPEC) / "model.bin").read_text() == "the one's model"
 
 
 @pytest.mark.parametrize(

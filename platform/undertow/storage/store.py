@@ -11,7 +11,9 @@ program that is killed at any instant leaves complete artifacts or none. The man
 SHA-256, which is checked before a process uses the artifact for the first time.
 """
 
+import errno
 import hashlib
+import platform
 import shutil
 import tempfile
 import time
@@ -22,15 +24,17 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from undertow.errors import StorageError, UserError
+from undertow.errors import ReadError, StorageError, UserError
 from undertow.prompts.web_files import cache_folder
 from undertow.storage.files import Files
-from undertow.storage.local_files import set_permissions
+from undertow.storage.local_files import reason, set_permissions
 from undertow.storage.manifest import MANIFEST, REMEDY, Address, Manifest, address, describe, sha256
 from undertow.study.identity import key
 from undertow.study.references import Artifact
 
 MISSING, CHANGED = "missing", "changed since it was written"
+# Errors of a local disk that clients of object stores do not raise.
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
 
 
 class Store(Files):
@@ -287,22 +291,38 @@ class Store(Files):
         folder = (
             cache_folder() / hashlib.sha256(self.url.encode()).hexdigest()[:12] / manifest.kind / manifest.key
         )
-        if (folder / MANIFEST).exists():
-            if Manifest.from_json((folder / MANIFEST).read_text(), str(folder)) == manifest:
-                return folder
-            shutil.rmtree(folder, ignore_errors=True)  # the artifact was deleted and made again
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(dir=folder.parent))
-        try:
-            (aside / MANIFEST).write_text(manifest.to_json())
-            for name in manifest.files:
-                (aside / name).parent.mkdir(parents=True, exist_ok=True)
-                with self._reading():
+        content = manifest.to_json().encode()
+        with self._reading(), _naming_the_cache():
+            if (folder / MANIFEST).exists():
+                if (folder / MANIFEST).read_bytes() == content:
+                    return folder
+                # The artifact was deleted and made again, or the copy is damaged.
+                shutil.rmtree(folder, ignore_errors=True)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            aside = Path(tempfile.mkdtemp(dir=folder.parent))
+            try:
+                (aside / MANIFEST).write_bytes(content)
+                for name in manifest.files:
+                    (aside / name).parent.mkdir(parents=True, exist_ok=True)
                     self._file_system.get_file(f"{self._data(manifest)}/{name}", str(aside / name))
-            _rename_folder(aside, folder)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)  # after an error; otherwise it was renamed
+                _rename_folder(aside, folder)
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)  # after an error; otherwise it was renamed
         return folder
+
+
+@contextmanager
+def _naming_the_cache() -> Iterator[None]:
+    """Reports that this machine's cache cannot be written; the storage would be taken for the cause."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        raise ReadError(
+            f"{cache_folder()}: the cache of {platform.node()} cannot be written ({reason(error)}); free "
+            "some space, or set UNDERTOW_CACHE to another folder, and run the same command again"
+        ) from error
 
 
 def _rename_folder(source: Path, target: Path) -> None:
