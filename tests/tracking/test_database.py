@@ -1,5 +1,6 @@
 """Tests of MLflow's default database: its creation, and the note about network file systems."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -81,3 +82,14 @@ def test_two_sweeps_that_begin_on_a_new_storage_share_its_database(tmp_path: Pat
     outputs = [sweep.communicate() for sweep in sweeps]
     assert [output for output, _ in outputs] == ["1\n", "1\n"], outputs
     assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
+
+
+@pytest.mark.slow
+def test_the_users_of_a_shared_storage_share_its_database(tmp_path: Path) -> None:
+    """SQLite itself gives the group no right to write, whatever the umask."""
+    before = os.umask(0o002)
+    try:
+        database.create_database(tmp_path / "mlflow.db")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "mlflow.db").stat().st_mode & 0o777 == 0o664

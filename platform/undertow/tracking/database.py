@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from undertow.errors import UserError
-from undertow.storage.local_files import create_exclusively
+from undertow.storage.local_files import create_exclusively, set_permissions
 from undertow.storage.mounts import lock_problem, network_file_system
 from undertow.storage.store import Store
 
@@ -54,4 +54,5 @@ def create_database(path: Path) -> None:
     with suppress(OSError), tempfile.TemporaryDirectory(dir=path.parent, prefix=".mlflow-") as folder:
         file = Path(folder) / "new.db"
         SqlAlchemyStore(f"sqlite:///{file.absolute()}", DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH).engine.dispose()
+        set_permissions(Path(folder))  # SQLite never lets a group write
         create_exclusively(file, path)
