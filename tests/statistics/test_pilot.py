@@ -43,6 +43,10 @@ def test_estimates_recover_the_simulated_distribution() -> None:
     assert (found.sd, found.control_sd, found.correlation) == pytest.approx((0.05, 0.03, 0.6), rel=0.1)
 
 
+def test_the_correlation_of_two_pairs_is_within_its_bounds_after_rounding() -> None:
+    assert read_pilot(table({"owl": [(0.232, 0.06), (0.172, 0.072)]}), "x").correlation == -1
+
+
 def test_other_measures_are_ignored_and_other_inductions_are_separate_conditions() -> None:
     lines = table({"owl": [(0.3, 0.1), (0.5, 0.1), (0.8, 0.1), (0.9, 0.1), (0.0, 0.1)]}).splitlines()
     ends = ["told,favourite", "told,favourite", "trained,favourite", "trained,favourite", "told,stories"]

@@ -89,10 +89,11 @@ def read_pilot(
     deviations = np.concatenate([rates - rates.mean(axis=0) for rates in pairs.values()])
     covariance = deviations.T @ deviations / (len(deviations) - len(pairs))
     sd, control_sd = (math.sqrt(covariance[arm, arm]) for arm in (0, 1))
+    correlation = float(covariance[0, 1] / (sd * control_sd)) if sd and control_sd else 0.0
     return Pilot(
         sd,
         control_sd,
-        float(covariance[0, 1] / (sd * control_sd)) if sd and control_sd else 0.0,
+        min(max(correlation, -1.0), 1.0),  # rounding puts that of two pairs beyond ±1
         len(deviations),
         len(pairs),
         tuple(label for label, arms in pairs.items() if any(has_two_modes(list(a), gap) for a in arms.T)),
