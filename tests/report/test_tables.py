@@ -13,7 +13,17 @@ from undertow.planning.plan import make
 from undertow.planning.timings import Pace
 from undertow.prompts.chat_templates import NO_SYSTEM
 from undertow.report.plan_tables import plan_table, systems_table, work_table
-from undertow.report.table_texts import decimal, duration, interval, level, p_value, percent, signed
+from undertow.report.table_texts import (
+    decimal,
+    duration,
+    interval,
+    level,
+    new_table,
+    p_value,
+    percent,
+    print_table,
+    signed,
+)
 from undertow.storage.store import Store
 from undertow.study.generation import Generation
 from undertow.study.grids import grid
@@ -187,3 +197,18 @@ def test_an_in_context_student_is_cached_once_its_answers_are(tmp_path: Path, by
         with store.new(measurement, {}) as folder:
             (folder / "result.json").write_text("{}")
     assert ("1 of 3" if by_condition else f"1 of {count:,} students are cached") in printed_plan()
+
+
+@pytest.mark.parametrize("width", [20, 40, 160])
+def test_a_narrow_terminal_folds_text_and_cuts_no_number(width: int) -> None:
+    table = new_table("Title")
+    table.add_column("model", overflow="fold")
+    for name in ("effect", "interval"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_row("a-model-with-a-long-name", "+0.123", "−0.321 … +0.593")
+    console = Console(width=width, record=True)
+    print_table(table, console)
+    text = console.export_text()
+    assert "+0.123   −0.321 … +0.593" in text
+    assert ("a-model-with-a-long-name" in text) == (width == 160)
+    assert max(map(len, text.splitlines())) <= max(width, 43)

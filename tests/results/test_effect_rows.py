@@ -16,6 +16,7 @@ from undertow.formats.code import Code
 from undertow.formats.numbers import Numbers
 from undertow.planning.cells import Cell
 from undertow.planning.plan import Plan
+from undertow.report.table_texts import interval, print_table
 from undertow.report.tables import effects_table
 from undertow.results import csv_tables, sweep_folders
 from undertow.results.effect_rows import (
@@ -215,9 +216,8 @@ def test_a_students_metrics_contain_its_effect_relative_to_the_control_of_its_se
     assert "trait_rate" not in metrics(record, control, evaluations, None)
 
 
-def test_long_names_that_all_conditions_share_leave_the_width_to_the_numbers(
-    rows: list[EffectRow],
-) -> None:
+@pytest.mark.parametrize("width", [80, 110])
+def test_a_narrow_terminal_leaves_out_columns_and_cuts_no_number(rows: list[EffectRow], width: int) -> None:
     long = "a-model-with-a-long-name (after owl, numbers, steering)"
     renamed = [
         replace(
@@ -226,11 +226,16 @@ def test_long_names_that_all_conditions_share_leave_the_width_to_the_numbers(
         )
         for row in rows
     ]
-    console = Console(width=96, record=True)
-    console.print(effects_table(renamed))
+    console = Console(width=width, record=True)
+    print_table(effects_table(renamed, width), console)
     text = console.export_text()
-    assert all(f"{row.effect.rate:.3f}" in text and row.condition.place.trait in text for row in renamed)
+    assert all(len(line) <= width for line in text.splitlines())
+    for row in renamed:
+        shown = interval(row.effect.ci_low, row.effect.ci_high)
+        assert all(part in text for part in (row.condition.place.trait, shown, row.verdict.verdict))
+        assert (f"{row.effect.rate:.3f}" in text) == (width == 110)
     assert "All: teacher a-model-with-a-long-name" in text
+    assert ("effects.csv" in text) == (width == 80)
 
 
 def test_the_papers_score_is_computed_from_the_answers(

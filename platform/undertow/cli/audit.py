@@ -25,6 +25,7 @@ from undertow.planning.model_checks import check_trainable
 from undertow.planning.pinning import pin
 from undertow.planning.resolve import resolve
 from undertow.presets.paper_scale import PAPER
+from undertow.report.table_texts import print_table
 from undertow.storage.store import Store
 from undertow.study.extensions import Format, Trait
 from undertow.study.fields import unique
@@ -241,8 +242,8 @@ def show(found: Audit, console: Console) -> None:
     from undertow.auditing.prose import carriers, conclusion
 
     for model in found.models:
-        console.print(traits_table(found, model))
+        print_table(traits_table(found, model), console)
         print_line(carriers(model), console)
-        console.print(baselines_table(model))
-    console.print(models_table(found))
+        print_table(baselines_table(model), console)
+    print_table(models_table(found), console)
     print_line(conclusion(found), console)

@@ -18,6 +18,7 @@ from undertow.harness.publish import BenchmarkResults
 from undertow.harness.selection import select
 from undertow.harness.stage import make_benchmarks, needs_ray
 from undertow.planning.plan import Plan
+from undertow.report.table_texts import print_table
 from undertow.results import sweep_folders
 from undertow.results.sweep_record import Record
 from undertow.storage.store import Store
@@ -78,7 +79,7 @@ def main(arguments: BenchmarkArguments, console: Console, shipped: Path) -> int:
     for line in failures:
         print_line(f"failed {line}", console)
     results = BenchmarkResults(plan, tasks, store)
-    console.print(results.table)
+    print_table(results.table, console)
     results.write(folder)
     print_line(f"Tables: {store.url}/{folder}/{' and '.join(results.files)}", console)
     if without_run := results.log():

@@ -14,6 +14,7 @@ from undertow.detection.make import Detected, detect_all, files
 from undertow.detection.output import JSON, detection_table
 from undertow.detection.prose import caveats
 from undertow.errors import UserError
+from undertow.report.table_texts import print_table
 from undertow.report.tables import effects_of, effects_table
 from undertow.results import events, sweep_folders
 from undertow.storage.store import Store
@@ -91,14 +92,14 @@ def llm_detector(arguments: DetectArguments, store: Store) -> tuple[LLMDetector 
 def show(detected: Detected, alpha: float, console: Console) -> None:
     """Prints the table of detections, the effects in context, and caveats."""
     if detected.detections:
-        console.print(detection_table(detected.detections, detected.scores, alpha))
+        print_table(detection_table(detected.detections, detected.scores, alpha), console)
     if detected.in_context:
-        table = effects_table(detected.in_context)
+        table = effects_table(detected.in_context, console.width)
         phrase = effects_of(detected.in_context)
         of = f"; effects{phrase}" if phrase else ""
         table.title = (
             f"In context: models that had rows of the data in their prompt, against control data{of}"
         )
-        console.print(table)
+        print_table(table, console)
     for line in caveats(detected.detections) if detected.detections else []:
         print_line(line, console)

@@ -25,13 +25,13 @@ from undertow.cli.studies import load
 from undertow.errors import UserError
 from undertow.presets.paper_scale import PAPER
 from undertow.presets.scales import NANO
+from undertow.report.table_texts import LOG_WIDTH
 from undertow.storage.redaction import redacted
 from undertow.study.study import Level, Study
 from undertow.sweep.progress import print_line
 from undertow.tracking.connection_errors import reason_of, unreachable_service
 
 RERAISE_AFTER = 0.05  # seconds after which a lost KeyboardInterrupt is raised again
-LOG_WIDTH = 160  # console columns if the output is not a terminal; fits the widest table
 KEPT = "finished artifacts are kept, run the same command again to continue"
 
 A = TypeVar("A")

@@ -14,6 +14,7 @@ from undertow.cli.entry import option
 from undertow.cluster.connection import spread
 from undertow.engines.quiet import quiet
 from undertow.errors import UserError
+from undertow.report.table_texts import print_table
 from undertow.storage.store import Store
 from undertow.study.identity import key
 from undertow.sweep.progress import print_line
@@ -145,7 +146,7 @@ def _report(
             store.write_bytes(f"{folder}/{file}", content)
     print_line(f"Written to {store.url}/{folder}: mlp.csv, networks.csv, mlp.png, mlp.svg", console)
     for point, summary in zip(grid, summaries, strict=True):
-        console.print(report.arms_table(escape(_title(point)), summary))
+        print_table(report.arms_table(escape(_title(point)), summary), console)
 
 
 def _csv_files(arms: str, outcomes: str) -> dict[str, bytes]:

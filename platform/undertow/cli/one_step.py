@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from undertow.cli.entry import option
 from undertow.engines.quiet import quiet
+from undertow.report.table_texts import print_table
 from undertow.storage.store import Store
 from undertow.study.identity import key
 from undertow.sweep.progress import print_line
@@ -99,7 +100,7 @@ def _check(checked: Checked, store: Store, console: Console) -> bool:
         store, "theory-one-step", settings.model, checked, _metrics(found), files, failed=not all_as_expected
     )
     print_line(f"Written to {store.url}/{folder}: {', '.join(files)}", console)
-    console.print(report.findings_table(escape(title), found))
+    print_table(report.findings_table(escape(title), found), console)
     return all_as_expected
 
 

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from rich.console import Console
-from rich.table import Table
 
 from undertow.cli.entry import option
 from undertow.errors import UserError
-from undertow.report.table_texts import percent, signed
+from undertow.report.table_texts import new_table, percent, print_table, signed
 from undertow.statistics import log_odds
 from undertow.statistics.distribution_free import MODE_GAP
 from undertow.statistics.pilot import Pilot, read_pilot
@@ -104,15 +103,17 @@ def main(arguments: PowerArguments, console: Console) -> int:
     )
     designs = [replace(design, verdict_rule=rule) for rule in rules]
     theory = seeds_by_normal_theory(design, arguments.power)
-    table = Table("", *rules, *(["normal theory"] if theory else []), title_justify="left")
     pairing = "paired" if design.paired else "unpaired"
     kind = ", exact probabilities" if _are_exact(arguments, pilot) else ""
     if _scale(arguments, pilot) == "log-odds":
         kind += ", log-odds"
-    table.title = f"{percent(arguments.power)} power, {_tests(design)}, {pairing}{kind}"
+    table = new_table(f"{percent(arguments.power)} power, {_tests(design)}, {pairing}{kind}")
+    table.add_column("")
+    for name in (*rules, *(["normal theory"] if theory else [])):
+        table.add_column(name, no_wrap=True)
     for text, *cells in rows(arguments, designs):
         table.add_row(text, *cells, *([f"{theory:.1f}"] if theory and not table.rows else []))
-    console.print(table)
+    print_table(table, console)
     for sentence in sentences(arguments, designs, pilot):
         print_line(sentence, console)
     return 0

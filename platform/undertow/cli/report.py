@@ -9,6 +9,7 @@ from rich.console import Console
 from undertow.cli.entry import option
 from undertow.report import tables
 from undertow.report.make import HTML, make_report
+from undertow.report.table_texts import print_table
 from undertow.results import events, sweep_folders
 from undertow.storage.store import Store
 from undertow.sweep.progress import print_line
@@ -32,7 +33,7 @@ def main(arguments: ReportArguments, console: Console) -> int:
     sweep = sweep_folders.newest(store, arguments.study, arguments.sweep)
     record = sweep_folders.read(store, arguments.study, sweep)
     report = make_report(record, store, events.read(store, arguments.study, sweep))
-    console.print(tables.effects_table(report.rows))
+    print_table(tables.effects_table(report.rows, console.width), console)
     folder = sweep_folders.folder_of(arguments.study, sweep)
     for name, content in report.files.items():
         store.write_bytes(f"{folder}/{name}", content)

@@ -66,7 +66,7 @@ def detection_table(detections: Sequence[Detection], scores: Sequence[AnyScore],
         f"{level(alpha)}"
     )
     for name in ("trait", "format", "teacher"):
-        table.add_column(name, no_wrap=True)
+        table.add_column(name, overflow="fold")
     scores = [score for score in scores if any(score.name in detection.results for detection in detections)]
     for name in ("seeds", "rows", *(heading for score in scores for heading in score.table)):
         table.add_column(escape(name), justify="right", no_wrap=True)

@@ -59,7 +59,7 @@ def benchmarks_table(rows: Sequence[BenchmarkRow]) -> Table:
     table = new_table("Benchmarks: students against control students; n seeds each")
     fields = condition_fields([row.place for row in rows])
     for name in ("task", "metric", *fields):
-        table.add_column(name, no_wrap=True)
+        table.add_column(name, overflow="fold")
     for name in ("n", "reference", "control", "score", "difference", "interval", "adj. p"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:

@@ -1,17 +1,39 @@
-"""The text form of numbers, and the look, of all tables of the terminal."""
+"""The text form of numbers, the look and the printing of all tables of the terminal."""
 
 from collections.abc import Sequence
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 
 from undertow.study.hypotheses import Place
 from undertow.study.measurements import EffectOf, EffectScale
 
+LOG_WIDTH = 160  # console columns if the output is not a terminal; fits the widest table
+GAP = 3  # columns between two cells of a table
+FOLDED = 12  # characters to which a narrow terminal may fold a cell of text
+
 
 def new_table(title: str) -> Table:
     """An empty table with a left-aligned title and a single rule below the header."""
     return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+
+
+def print_table(table: Table, console: Console) -> None:
+    """Prints a table (see `new_table`) without cutting its numbers.
+
+    In a narrow terminal, cells that may be folded get at least `FOLDED` characters. If the table is still too
+    wide, the terminal wraps its lines.
+    """
+    wide = console.options.update(width=LOG_WIDTH)
+    for column in table.columns:
+        cells = (column.header, *column.cells)
+        natural = max(console.measure(cell, options=wide).maximum for cell in cells)
+        column.min_width = natural if column.no_wrap else min(natural, FOLDED)
+    needed = sum((column.min_width or 0) + GAP for column in table.columns)
+    if needed > console.width:
+        table.width = needed
+    console.print(table, crop=False)
 
 
 def condition_fields(places: Sequence[Place]) -> list[str]:

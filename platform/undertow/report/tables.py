@@ -6,6 +6,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from undertow.report.table_texts import (
+    GAP,
+    LOG_WIDTH,
     condition_fields,
     effects_phrase,
     interval,
@@ -17,27 +19,24 @@ from undertow.results.effect_rows import EffectRow, any_exact, in_log_odds
 from undertow.study.hypotheses import Place
 from undertow.study.measurements import EffectOf
 
-LONGEST_PLACE = 48  # characters of a condition's names; longer ones are folded, to leave width to the numbers
+LONGEST_PLACE = 60  # characters of the columns with names; more are folded, to leave width to the numbers
+NUMBERS = 88  # characters of the columns of numbers and the verdict
 MARKS = {"transmitted": "■", "not transmitted": "○", "inconclusive": "◆"}
 
 
-def effects_table(rows: Sequence[EffectRow]) -> Table:
+def effects_table(rows: Sequence[EffectRow], width: int = LOG_WIDTH) -> Table:
     """One row per condition: the students' rate, the control students' rate, the effect and its verdict.
 
     Format, induction and measure have a column only if the study has several. If names are long, those that
-    all conditions share are in the caption. The column next to the verdict has the effect of the other kind
-    of rate.
+    all conditions share are in the caption. A terminal of `width` columns that is too narrow for all numbers
+    gets the effect, its interval and the verdict. The column next to the verdict has the effect of the other
+    kind of rate.
     """
     exact = any_exact(rows)
-    other = "sampled: effect by sampled answers" if exact else "exact: effect by exact probability"
-    table = new_table(
-        f"Effects{effects_of(rows)}: students minus control students; n: seeds per condition; {other}"
-    )
     places = [row.condition.place for row in rows]
     fields, by_measure = condition_fields(places), len({row.measure for row in rows}) > 1
-    width = sum(max((len(getattr(place, field)) for place in places), default=0) for field in fields)
     captions = []
-    if width > LONGEST_PLACE:
+    if _width_of(places, fields) > min(LONGEST_PLACE, width - NUMBERS):
         same = {field: getattr(places[0], field) for field in fields[1:] if _is_same(places, field)}
         fields = [field for field in fields if field not in same]
         captions += (
@@ -45,18 +44,23 @@ def effects_table(rows: Sequence[EffectRow]) -> Table:
         )
     if by_samples := sampled_measures(rows):
         captions.append(f"By sampled answers: {escape(', '.join(by_samples))}.")
+    is_short = min(_width_of(places, fields), LONGEST_PLACE) > width - NUMBERS
+    if is_short:
+        captions.append("The report, effects.csv and wider terminals have rates and p-values in addition.")
+    other = "sampled: effect by sampled answers" if exact else "exact: effect by exact probability"
+    legend = "" if is_short else f"; n: seeds per condition; {other}"
+    table = new_table(f"Effects{effects_of(rows)}: students minus control students{legend}")
     if captions:
         table.caption, table.caption_justify, table.caption_style = "\n".join(captions), "left", ""
     for name in (*fields, *(["measure"] if by_measure else [])):
-        table.add_column(name, no_wrap=width <= LONGEST_PLACE, overflow="fold")
-    for name in ("n", "rate", "control", "effect", "interval", "adj. p", "sampled" if exact else "exact"):
+        table.add_column(name, overflow="fold")
+    columns = ("n", "rate", "control", "effect", "interval", "adj. p", "sampled" if exact else "exact")
+    for name in (shown := ("effect", "interval") if is_short else columns):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for row in rows:
         effect, verdict = row.effect, row.verdict.verdict
-        table.add_row(
-            *(escape(getattr(row.condition.place, field)) for field in fields),
-            *([escape(row.measure)] if by_measure else []),
+        numbers = (
             str(effect.n_students),
             f"{effect.rate:.3f}",
             f"{effect.control_rate:.3f}",
@@ -64,9 +68,19 @@ def effects_table(rows: Sequence[EffectRow]) -> Table:
             interval(effect.ci_low, effect.ci_high),
             p_value(row.verdict.p_adjusted),
             other_effect(row, exact),
+        )
+        table.add_row(
+            *(escape(getattr(row.condition.place, field)) for field in fields),
+            *([escape(row.measure)] if by_measure else []),
+            *(text for name, text in zip(columns, numbers, strict=True) if name in shown),
             f"[bold]{verdict}[/bold]" if verdict == "transmitted" else verdict,
         )
     return table
+
+
+def _width_of(places: Sequence[Place], fields: Sequence[str]) -> int:
+    """The characters of the columns with the names of conditions."""
+    return sum(max((len(getattr(place, field)) for place in places), default=0) + GAP for field in fields)
 
 
 def _is_same(places: Sequence[Place], field: str) -> bool:

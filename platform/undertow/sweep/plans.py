@@ -20,6 +20,7 @@ from undertow.planning.precision import precision_note
 from undertow.planning.resolve import resolve
 from undertow.prompts.chat_templates import thinking_in_words
 from undertow.report import plan_tables
+from undertow.report.table_texts import print_table
 from undertow.storage.store import Store
 from undertow.study.study import Study
 from undertow.sweep.progress import print_line
@@ -46,12 +47,12 @@ def show_plan(
     Args:
         every: print one line per condition even if there are very many.
     """
-    console.print(plan_tables.plan_table(plan, every))
+    print_table(plan_tables.plan_table(plan, every), console)
     references = plan.study.references
     templates = {reference.label: template_behaviour_of(reference) for reference in references}
     default_systems = {name: found.own_system for name, found in templates.items() if found}
     if systems := plan_tables.systems_table(plan.study, default_systems):
-        console.print(systems)
+        print_table(systems, console)
     for name, found in templates.items():
         if found and (thinking := thinking_in_words(found)):
             print_line(f"{name}: {thinking}", console)
@@ -60,7 +61,7 @@ def show_plan(
     for line in dict.fromkeys(filter(None, notes)):
         print_line(line, console)
     waves = estimates(plan, store, hardware)
-    console.print(plan_tables.work_table(waves))
+    print_table(plan_tables.work_table(waves), console)
     if any(wave.has_cost for wave in waves):
         console.print(hardware.assumptions, style="dim", highlight=False, markup=False)
     warnings = length_checks.context_notes(plan)

@@ -23,6 +23,7 @@ from undertow.planning.plan import Plan
 from undertow.planning.resources import Layout
 from undertow.report import plan_tables, tables
 from undertow.report.make import HTML, SweepReport, make_report
+from undertow.report.table_texts import print_table
 from undertow.results import effect_rows, sweep_folders
 from undertow.results.events import EventLog
 from undertow.results.sweep_record import Record
@@ -205,9 +206,9 @@ class Ending:
         self.events.event("finished")
         self.events.write()
         report = make_report(self.record, self.store, self.events.events)
-        console.print(tables.effects_table(report.rows))
+        print_table(tables.effects_table(report.rows, console.width), console)
         if not self.plan.is_complete:
-            console.print(plan_tables.costs_table(report.costs))
+            print_table(plan_tables.costs_table(report.costs), console)
         for name, content in report.files.items():
             self.store.write_bytes(f"{self.events.folder}/{name}", content)
         for line in report.verdicts:

@@ -27,7 +27,7 @@ from undertow.planning.costs import Hardware
 from undertow.planning.plan import Plan
 from undertow.planning.resources import Layout
 from undertow.report import search_table as texts
-from undertow.report.table_texts import duration
+from undertow.report.table_texts import duration, print_table
 from undertow.results.effect_rows import EffectRow
 from undertow.stages.search_points import Method, RecipeSearch, TrialOutcome
 from undertow.stages.trials import seeds_in_words
@@ -226,7 +226,7 @@ def run_search(
     resolved = search.resolved(plan)
     trials = [own_trial(first, resolved), *_run_trials(resolved, search, store, console, layout)]
     tabulated = trials, resolved.condition, search.space
-    console.print(texts.search_table(*tabulated, search.seeds, plan.study.effect_scale))
+    print_table(texts.search_table(*tabulated, search.seeds, plan.study.effect_scale), console)
     failed = [trial for trial in trials if trial.failure]
     for trial in failed:
         name, reason = escape(point_label(trial.values) or "a trial"), escape(trial.failure)
