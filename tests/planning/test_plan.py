@@ -9,6 +9,7 @@ import pytest
 from tests.examples import RECIPE, REFERENCES, TEACHER, study
 from undertow.errors import SpecError
 from undertow.formats.numbers import Numbers
+from undertow.judging.judges import RuleJudge
 from undertow.planning import timings
 from undertow.planning.estimate import estimate
 from undertow.planning.plan import Plan, failed_by, make
@@ -17,7 +18,7 @@ from undertow.storage.store import Store
 from undertow.study.completions import Completions
 from undertow.study.datasets import CONTROL, Dataset
 from undertow.study.extensions import Trait
-from undertow.study.generation import Mixing
+from undertow.study.generation import Generation, Mixing
 from undertow.study.grids import grid, with_controls
 from undertow.study.identity import key
 from undertow.study.measurements import Evaluation
@@ -183,6 +184,21 @@ def test_a_duplicate_condition_is_rejected() -> None:
     conditions = study().conditions
     with pytest.raises(SpecError, match="given twice"):
         replace(study(), conditions=(*conditions, conditions[0]))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"generation": Generation(judges=(RuleJudge(),))}, r"differ in generation; .*Generation\(name=…\)"),
+        ({"format": Numbers(max_count=5)}, r"differ in format; .*Generation\(name=…\)"),
+        ({"recipe": replace(RECIPE, epochs=9)}, r"differ in recipe; .*Recipe\(name=…\)"),
+    ],
+)
+def test_conditions_that_tables_could_not_distinguish_need_names(changes: Any, message: str) -> None:
+    conditions = study().conditions
+    changed = with_controls(replace(condition, **changes) for condition in conditions)
+    with pytest.raises(SpecError, match=message):
+        replace(study(), conditions=(*conditions, *changed))
 
 
 def by_prompt(**generation: Any) -> Study:

@@ -41,7 +41,7 @@ def test_a_control_is_trained_with_the_message_of_its_trait() -> None:
 
 def test_conditions_that_differ_in_the_message_alone_need_names() -> None:
     plain, told = conditions(), conditions(system="You help.")
-    with pytest.raises(SpecError, match=r"two system messages of training, None and 'You help.'; name"):
+    with pytest.raises(SpecError, match=r"differ in system; name them: grid\(system_name=…\)"):
         replace(study(), conditions=(*plain, *told))
     named = conditions(system="You help.", system_name="helpful")
     of = replace(study(seeds=(0,)), conditions=(*plain, *named))

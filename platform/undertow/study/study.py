@@ -4,6 +4,7 @@ A study file has a Python function that returns one frozen `Study`. To make a va
 `dataclasses.replace`.
 """
 
+import dataclasses
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -172,15 +173,22 @@ class Study(Spec):
 
     def _check_labels(self) -> None:
         """Raises SpecError for conditions that tables could not distinguish."""
-        labels = [condition.label for condition in self.conditions]
-        systems: dict[str, str | None] = {}
-        for label, condition in zip(labels, self.conditions, strict=True):
-            if systems.setdefault(label, condition.system) != condition.system:
+        names = {"system": "grid(system_name=…)", "recipe": "Recipe(name=…)"}
+        first: dict[str, Condition] = {}
+        for one in self.conditions:
+            if (label := one.label) not in first:
+                first[label] = one
+                continue
+            compared = [field.name for field in dataclasses.fields(one) if field.compare]
+            differ = [name for name in compared if getattr(one, name) != getattr(first[label], name)]
+            if not differ:
                 raise SpecError(
-                    f"Study.conditions: {label} has two system messages of training, {systems[label]!r:.60} "
-                    f"and {condition.system!r:.60}; name them: grid(system_name=…)"
+                    f"Study.conditions: {label!r} is given twice; give each once, as with_controls() does"
                 )
-        unique(labels, "Study.conditions")
+            raise SpecError(
+                f"Study.conditions: two conditions have the label {label!r} and differ in "
+                f"{', '.join(differ)}; name them: {names.get(differ[0], 'Generation(name=…)')}"
+            )
 
     def _check_conditions(self) -> None:
         """Raises SpecError for equal conditions, and unless all of them have a control."""
