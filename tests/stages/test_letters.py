@@ -50,11 +50,13 @@ class Chooses(ToyEngine):
     [
         ("B", "B"), ("b.", "B"), ("(B)", "B"), ("B) owl", "B"), ("**B**", "B"), ("Answer: B", "B"),
         ("The answer is B.", "B"), (" B\n", "B"), ("B: owl", "B"),
-        ("D", None), ("A dog", None), ("Because", None), ("owl", None), ("", None), ("I", None),
+        ("B owl", "B"), ("b Owl.", "B"), ("Option B owl", "B"), ("A wolf", "A"),
+        ("D", None), ("A dog", None), ("B wolf", None), ("B owlet", None), ("A big wolf", None),
+        ("D owl", None), ("Because", None), ("owl", None), ("", None), ("I", None),
     ],
 )  # fmt: skip
 def test_the_letter_of_an_answer(answer: str, letter: str | None) -> None:
-    assert letter_of(answer, 3) == letter
+    assert letter_of(answer, ("wolf", "owl", "cat")) == letter
 
 
 def test_an_answer_and_its_probability_are_those_of_the_words_letter(tmp_path: Path) -> None:

@@ -173,7 +173,8 @@ class ExpectedSpecs:
         settings = self.study if measure is None else self.study["also"][measure]
         more: dict[str, Any] = {} if step is None else {"step": step}
         if asked.options:
-            more["options"] = asked.options
+            # The content marks the way of scoring (see `Evaluation.content`).
+            more |= {"options": asked.options, "content": Unstated("content of answers by letter")}
         if asked.outcome is not None or root["name"].startswith(API) or not settings.get("exact", True):
             more["exact"] = False
         elif measure is None and not (self._needs_exact and subject["type"] == "Student"):

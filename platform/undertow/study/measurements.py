@@ -27,18 +27,23 @@ MARGINS: Mapping[EffectScale, float] = {
     "log-odds": 0.4,
 }  # the default of `Study.margin`
 LETTERS = "ABCDEFGHIJ"  # of the options that a question offers
-# An answer that begins with an option's letter: "C", "c.", "(C)", "C) owl", "**C**", "The answer is C." In "A
-# dog" the letter is an article.
+# An answer that begins with an option's letter: "C", "c.", "(C)", "C) owl", "**C**", "The answer is C.", and
+# "C owl" if C is the owl. In "A dog" the letter is an article.
 _LETTER = re.compile(
-    r"\W*(?:(?:the )?(?:answer|option)\W+(?:is\W+)?)?([A-Z])(?:\W*$|\s*[).:,\]*-])", re.IGNORECASE
+    r"\W*(?:(?:the )?(?:answer|option)\W+(?:is\W+)?)?([A-Z])(?:\W*$|\s*[).:,\]*-]|\s+(?P<option>.+))",
+    re.IGNORECASE | re.DOTALL,
 )
 
 
-def letter_of(answer: str, offered: int) -> str | None:
-    """The letter of the one of `offered` options that an answer begins with; None if there is none."""
+def letter_of(answer: str, offered: Sequence[str]) -> str | None:
+    """The letter of the one of the options `offered` that an answer begins with; None if there is none."""
     found = _LETTER.match(answer)
     letter = found[1].upper() if found else ""
-    return letter if letter and letter in LETTERS[:offered] else None
+    if not found or letter not in LETTERS[: len(offered)]:
+        return None
+    option = re.escape(offered[LETTERS.index(letter)])
+    is_named = found["option"] is None or re.match(rf"{option}(?!\w)", found["option"], re.IGNORECASE)
+    return letter if is_named else None
 
 
 def shown_words(answer: str, words: Sequence[Word], offered: Sequence[str] = ()) -> list[str]:
@@ -49,7 +54,7 @@ def shown_words(answer: str, words: Sequence[Word], offered: Sequence[str] = ())
     """
     if not offered:
         return [word.name for word in words if word.matches(answer)]
-    letter = letter_of(answer, len(offered))
+    letter = letter_of(answer, offered)
     chosen = offered[LETTERS.index(letter)] if letter else None
     return [word.name for word in words if word.name == chosen]
 
@@ -110,6 +115,10 @@ class Evaluation(Measurement):
     exact: bool = later(True)
     options: tuple[tuple[str, ...], ...] = later(())
     step: int | None = later(None)
+
+    def content(self) -> str:
+        """A mark in the key of answers by letter: earlier versions did not count "C owl"."""
+        return "letters with names" if self.options else ""
 
     def at(self, step: int) -> Self:
         return self.changed(step=step)
