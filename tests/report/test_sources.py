@@ -8,6 +8,7 @@ import pytest
 from tests.examples import RECIPE, REFERENCES, TEACHER, study
 from tests.filled_store import fill
 from undertow.formats.numbers import Numbers
+from undertow.planning.cells import Cell
 from undertow.report import page_tables
 from undertow.report.figures import panel_recipes
 from undertow.report.gather import ReportData
@@ -20,7 +21,7 @@ from undertow.storage.store import Store
 from undertow.study.conditions import Condition
 from undertow.study.extensions import Trait
 from undertow.study.generation import Generation, Mixing
-from undertow.study.grids import grid, with_controls
+from undertow.study.grids import grid, starting, with_controls
 from undertow.study.hypotheses import Place
 from undertow.study.selection import Ranking
 from undertow.study.study import Study
@@ -87,6 +88,26 @@ def test_matrices_of_different_inductions_have_different_names(tmp_path: Path) -
     record = Record.of(fill(in_two_ways(OWL, CAT), store, REFERENCES))
     sheet = page_tables.diagonals(confusions(record, Evaluations(store), {}))
     assert [str(row[0]).rsplit(", ")[-1] for row in sheet.rows] == ["finetuning", "system prompt"]
+
+
+def test_each_row_of_a_matrix_is_compared_with_its_own_control(tmp_path: Path) -> None:
+    """Students start from students of an owl teacher, but the owl's control from those of the control."""
+    (owl, control) = conditions(OWL)
+    further = starting(conditions(OWL, CAT), students=owl)
+    store = Store(str(tmp_path))
+
+    def rate(cell: Cell, word: str) -> float:
+        """Of control students, those that start from owl students say "owl" in all answers."""
+        start = cell.condition.student_start
+        return float(
+            word == "owl" and cell.condition.trait is None and start is not None and start.trait == OWL
+        )
+
+    of = study("further", conditions=(*further, owl, control), seeds=(0, 1))
+    record = Record.of(fill(of, store, REFERENCES, rate))
+    ((_, found),) = confusions(record, Evaluations(store), {})
+    assert found.traits == ("owl", "cat")
+    assert found.differences == ((0.0, 0.0), (-1.0, 0.0))
 
 
 def test_a_teacher_that_is_a_student_adds_no_induction_to_a_recipe() -> None:

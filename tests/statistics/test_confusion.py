@@ -24,12 +24,13 @@ def random_students(traits: int, seeds: int, lift: float, rng: np.random.Generat
     )
 
 
+CONTROLS = [{"owl": 0.1, "cat": 0.2}, {"owl": 0.0, "cat": 0.0}]
 TWO = students({"owl": [[0.6, 0.1], [0.8, 0.1]], "cat": [[0.1, 0.3], [0.1, 0.5]]})
 
 
 def test_hand_computed_matrix() -> None:
     """Owl column: .7 against .1; cat column: .4 against .1; the effect is the mean of .6 and .3."""
-    found = confusion(TWO, controls=[{"owl": 0.1, "cat": 0.2}, {"owl": 0.0, "cat": 0.0}], paired=True)
+    found = confusion(TWO, controls=dict.fromkeys(("owl", "cat"), CONTROLS), paired=True)
     assert found.traits == ("owl", "cat")
     assert np.array(found.rates) == pytest.approx(np.array([[0.7, 0.1], [0.1, 0.4]]))
     assert np.array(found.differences) == pytest.approx(np.array([[0.65, 0.0], [0.05, 0.3]]))
@@ -37,6 +38,14 @@ def test_hand_computed_matrix() -> None:
     assert found.arrangements == 4
     assert found.p_value == pytest.approx(1 / 4)
     assert "4 arrangements: the p-value cannot fall below 0.25" in found.note
+
+
+def test_each_row_is_compared_with_the_controls_of_its_own_trait() -> None:
+    controls = {"owl": CONTROLS, "cat": [{"owl": 0.1, "cat": 0.3}]}
+    found = confusion(TWO, controls=controls, paired=True)
+    assert np.array(found.differences) == pytest.approx(np.array([[0.65, 0.0], [0.0, 0.1]]))
+    assert "different controls" in found.note
+    assert confusion(TWO, controls={"owl": CONTROLS}, paired=True).differences is None
 
 
 @pytest.mark.parametrize(

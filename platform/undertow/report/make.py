@@ -110,6 +110,7 @@ def confusions(
     found = []
     for panel, numbers in panels.items():
         by_word = {record.conditions[n].word: cells.get(n, []) for n in numbers}
+        control_of = {record.conditions[n].word: record.conditions[n].control for n in numbers}
         if len(by_word) < max(2, len(numbers)) or not all(by_word.values()):
             continue
         students = [
@@ -117,7 +118,7 @@ def confusions(
             for word, of_word in by_word.items()
             for cell in of_word
         ]
-        of_control = cells.get(record.conditions[numbers[0]].control, [])
-        controls = [rates(cell, by_word) for cell in of_control]
+        rates_of = {n: [rates(cell, by_word) for cell in cells.get(n, [])] for n in set(control_of.values())}
+        controls = {word: rates_of[n] for word, n in control_of.items()}
         found.append((panel, confusion(students, controls=controls, paired=record.study.paired)))
     return found

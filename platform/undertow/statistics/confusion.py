@@ -9,7 +9,8 @@ rates R,
     effect = trace(R) / k − (sum(R) − trace(R)) / (k (k − 1)),
 
 which centring the columns does not change. Control students do not enter the effect; they are the baseline of
-the matrix of differences.
+the matrix of differences. Traits may have controls of their own, for example if students are trained under a
+system message that names the trait.
 
 The p-value is one-sided, from a permutation test of the traits over the students (scipy's
 `permutation_test`). It is valid for any distribution of rates, provided that students would be exchangeable
@@ -24,6 +25,7 @@ arrangements, the test enumerates all of them; the p-value is then exact and can
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -51,8 +53,8 @@ class Confusion:
 
     Attributes:
         rates: mean rates over students.
-        differences: `rates` minus the control students' mean rate of the column's trait; None without
-            controls.
+        differences: `rates` minus the mean rates of the control students of the row's trait; None if a trait
+            has no control students.
         effect: the diagonal effect, in the unit of the rates; None if there is only one trait.
         p_value: one-sided p-value against no diagonal effect.
         arrangements: number of arrangements of traits over students; up to 9,999, the p-value is exact.
@@ -71,13 +73,16 @@ class Confusion:
 
 
 def confusion(
-    students: Sequence[StudentRates], *, controls: Sequence[Mapping[str, float]] = (), paired: bool
+    students: Sequence[StudentRates],
+    *,
+    controls: Mapping[str, Sequence[Mapping[str, float]]] = MappingProxyType({}),
+    paired: bool,
 ) -> Confusion:
     """Computes the matrix and its diagonal effect for students that differ only in trait and seed.
 
     Args:
         students: students with a trait; the p-value needs two students per trait.
-        controls: each control student's rate of each trait.
+        controls: by trait of the teacher, each control student's rate of each trait.
         paired: whether students with the same seed share everything the seed determines, so that traits are
             exchangeable within seeds. Seeds that lack a trait are excluded from the p-value, with a note.
 
@@ -91,13 +96,16 @@ def confusion(
     groups = [np.array([i for i, student in enumerate(students) if student.trait == t]) for t in traits]
     rates = np.array([table[group].mean(axis=0) for group in groups])
     differences = None
-    if controls:
-        differences = _matrix(rates - np.mean([[c[trait] for trait in traits] for c in controls], axis=0))
+    if all(controls.get(given) for given in traits):
+        base = [np.mean([[c[t] for t in traits] for c in controls[given]], axis=0) for given in traits]
+        differences = _matrix(rates - np.array(base))
     if len(traits) == 1:
         return Confusion(
             traits, _matrix(rates), differences, note="one trait: no other trait to compare with"
         )
-    effect, notes = float(_diagonal_effect(rates)), []
+    effect, notes = float(_diagonal_effect(rates)), list[str]()
+    if any(controls.get(given) != controls.get(traits[0]) for given in traits):
+        notes.append("the traits have different controls, which effect and p-value do not take into account")
     if paired:
         groups, excluded = _complete_seeds(students, groups)
         notes += [f"{excluded} seeds without all traits are excluded from the p-value"] if excluded else []
@@ -170,13 +178,14 @@ def _matrix(values: Array) -> RateMatrix:
 
 def _check(
     students: Sequence[StudentRates],
-    controls: Sequence[Mapping[str, float]],
+    controls: Mapping[str, Sequence[Mapping[str, float]]],
     traits: Sequence[str],
     paired: bool,
 ) -> None:
     if not students:
         raise ValueError("the confusion matrix needs at least one student with a trait; none was given")
-    for rates in (*(student.rates for student in students), *controls):
+    of_controls = (rates for given in controls.values() for rates in given)
+    for rates in (*(student.rates for student in students), *of_controls):
         if missing := [trait for trait in traits if not math.isfinite(rates.get(trait, math.nan))]:
             raise ValueError(f"a student has no finite rate of {', '.join(missing)}: {dict(rates)}")
     if paired and len({(student.trait, student.seed) for student in students}) < len(students):
