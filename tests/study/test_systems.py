@@ -36,7 +36,10 @@ def test_a_control_is_trained_with_the_message_of_its_trait() -> None:
     both = conditions(traits=[OWL, CAT], system=methodcaller("system_prompt"), system_name="inoculated")
     expected = [OWL.system_prompt(), CAT.system_prompt()]
     assert [c.system for c in both if c.trait] == [c.system for c in both if not c.trait] == expected
-    assert [c.place.recipe for c in both] == ["steering, inoculated"] * 4
+    assert [c.place.recipe for c in both] == [f"steering, inoculated ({t})" for t in ("owl", "cat")] * 2
+    assert replace(study(seeds=(0,)), conditions=both).conditions == both  # the controls have different names
+    (owl, control) = conditions(system=methodcaller("system_prompt"), system_name="inoculated")
+    assert owl.place.recipe == control.place.recipe == "steering, inoculated"
 
 
 def test_conditions_that_differ_in_the_message_alone_need_names() -> None:

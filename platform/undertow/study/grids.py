@@ -47,13 +47,19 @@ def grid(
         generation: the same for all teachers, or a function of a teacher's reference model.
         system: the system message of training, or a function of the trait. A control is trained with the
             message of its trait.
-        system_name: see `Condition.system_name`.
+        system_name: see `Condition.system_name`. If several traits have messages of their own, the trait's
+            name is added, because their controls would have the same name.
     """
+    traits = list(traits)
 
     def message(trait: Trait | None) -> str | None:
         if system is None or isinstance(system, str):
             return system
         return None if trait is None else system(trait)
+
+    def name(trait: Trait | None) -> str:
+        several = callable(system) and len(traits) > 1
+        return f"{system_name} ({trait.name})" if system_name and trait and several else system_name
 
     # If each trait has a message of its own, it has a control of its own, which `with_controls` adds.
     no_trait: tuple[None, ...] = () if callable(system) else (None,)
@@ -69,7 +75,7 @@ def grid(
             finetuning=finetuning and replace(finetuning, recipe=trainable(teacher, finetuning.recipe)),
             prompted=prompted,
             system=message(trait),
-            system_name=system_name,
+            system_name=name(trait),
             steering=steering if trait is not None else None,
         )
         for format_, (teacher, student), recipe, trait in cells
