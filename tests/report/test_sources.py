@@ -9,10 +9,12 @@ from tests.examples import RECIPE, REFERENCES, TEACHER, study
 from tests.filled_store import fill
 from undertow.formats.numbers import Numbers
 from undertow.planning.cells import Cell
+from undertow.planning.plan import make
 from undertow.report import page_tables
 from undertow.report.figures import panel_recipes
 from undertow.report.gather import ReportData
 from undertow.report.make import confusions, make_report
+from undertow.report.prose import method_notes
 from undertow.report.viewer import viewer_rows, viewer_tables
 from undertow.report.viewer_tables import COMPLETIONS
 from undertow.results.evaluation_files import Evaluations
@@ -88,6 +90,14 @@ def test_matrices_of_different_inductions_have_different_names(tmp_path: Path) -
     record = Record.of(fill(in_two_ways(OWL, CAT), store, REFERENCES))
     sheet = page_tables.diagonals(confusions(record, Evaluations(store), {}))
     assert [str(row[0]).rsplit(", ")[-1] for row in sheet.rows] == ["finetuning", "system prompt"]
+
+
+def test_the_method_states_that_prompted_teachers_are_not_drawn(tmp_path: Path) -> None:
+    both, finetuned = in_two_ways(OWL), study("one-way", conditions=conditions(OWL), seeds=(0, 1))
+    shared = "A teacher that is not finetuned has nothing to draw and is the same for all seeds."
+    for of, is_stated in ((both, True), (finetuned, False), (replace(both, seeds=(0,)), False)):
+        plan = make(of, Store(str(tmp_path)), REFERENCES)
+        assert (shared in " ".join(method_notes(Record.of(plan), []))) is is_stated
 
 
 def test_each_row_of_a_matrix_is_compared_with_its_own_control(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def method_notes(record: Record, rows: Sequence[EffectRow]) -> list[str]:
         f"student and {control}. The unit of inference is the trained student, because the answers of one "
         "student are not independent.",
         f"Each seed draws independently: {', '.join(study.redraw)}. The result holds for the one "
-        f"draw of everything that all seeds share.{_shared_data(study.redraw)}",
+        f"draw of everything that all seeds share.{_shared_teachers(record)}{_shared_data(study.redraw)}",
         f"p-values are adjusted over all rows of the table by {_adjustment(study.adjustment, study.alpha)}.",
         "“Not transmitted” means that two one-sided tests (adjusted) exclude effects beyond ± "
         f"{study.margin:g}{unit}; a smaller effect may still exist. “Transmitted” means an adjusted p-value "
@@ -185,6 +185,18 @@ def _count(prefix: str, rows: Sequence[EffectRow]) -> str:
 
 def _conditions(count: int) -> str:
     return f"{count} condition{'s' if count != 1 else ''}"
+
+
+def _shared_teachers(record: Record) -> str:
+    """What is not drawn although the study redraws teachers: those of a system prompt or a vector."""
+    teachers: dict[int, list[str]] = {}
+    for cell in record.cells:
+        if cell.teacher and cell.condition in record.compared:
+            teachers.setdefault(cell.condition, []).append(cell.teacher)
+    is_shared = any(len(keys) > 1 == len(set(keys)) for keys in teachers.values())
+    if not is_shared or "teacher" not in record.study.redraw:
+        return ""
+    return " A teacher that is not finetuned has nothing to draw and is the same for all seeds."
 
 
 def _shared_data(redraw: Sequence[str]) -> str:
