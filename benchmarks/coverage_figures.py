@@ -14,8 +14,9 @@ from benchmarks.coverage_studies import (
     one_condition,
 )
 from undertow.statistics.distribution_free import have_two_modes
-from undertow.statistics.power import Claim, Design, claim_probability, min_seeds
-from undertow.statistics.simulation import Bimodal, Law, Normal, VerdictRule
+from undertow.statistics.power import Claim, Design, claim_probability, min_seeds, share_covering
+from undertow.statistics.simulation import Bimodal, Law, Normal, VerdictRule, infer_with_rule
+from undertow.statistics.ttests import Array
 
 SEEDS = (3, 5, 10)
 MARGIN = 0.1
@@ -96,6 +97,31 @@ def families(effort: Effort) -> Iterator[Row]:
         yield Row(label, _any(n for _, n in at_margin), None, bound)
         label = f'effect at the margin, 1 condition: "not transmitted", {design}'
         yield Row(label, _any(n for _, n in alone), None, bound)
+
+
+def skewed(effort: Effort) -> Iterator[Row]:
+    """Errors of the default rule for rates with one mode near 0 or 1: their laws (Beta) are skewed."""
+    for mean, sd, control in ((0.11, 0.03, 0.01), (0.11, 0.06, 0.01), (0.11, 0.1, 0.01), (0.95, 0.05, 0.1)):
+        truth, coverage, excluded = mean - control, [], []
+        for seeds in SEEDS:
+            rng = np.random.default_rng([seeds, effort.studies])
+            shape = (effort.studies, 1, seeds)
+            students, controls = _beta(mean, sd, shape, rng), _beta(control, control / 2, shape, rng)
+            inferred = infer_with_rule(
+                "rule", students, controls, margin=MARGIN, paired=True, confidence=0.95
+            )
+            coverage.append(share_covering(inferred, truth))
+            excluded.append(float((inferred.p_equivalence < 0.05).mean()))
+        law = f"students {mean:g} (sd {sd:g}), controls {control:g}"
+        yield Row(f"{law}: coverage", tuple(coverage))
+        if np.isclose(truth, MARGIN):
+            yield Row(f'{law}, effect at the margin: "not transmitted"', tuple(excluded))
+
+
+def _beta(mean: float, sd: float, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    """Rates with a Beta law of this mean and standard deviation."""
+    total = mean * (1 - mean) / sd**2 - 1
+    return rng.beta(mean * total, (1 - mean) * total, shape)
 
 
 def predictions(effort: Effort) -> Iterator[Row]:
