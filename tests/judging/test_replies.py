@@ -52,6 +52,30 @@ def test_the_earliest_of_several_replies_takes_precedence(store: Store) -> None:
     assert Replies(QUESTION, store).known(["a"]) == {"a": Reply("85")}
 
 
+def test_a_part_is_read_again_only_for_the_messages_in_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A study of hundreds of judged models has as many parts, each of which takes a round trip to read."""
+    replies = Replies(QUESTION, store)
+    for message in ("a", "b", "c"):
+        Replies(QUESTION, store).add({message: Reply(message)})
+    reads: list[str] = []
+    read_text = store.read_text
+
+    def read(place: str) -> str:
+        reads.append(place)
+        return read_text(place)
+
+    monkeypatch.setattr(store, "read_text", read)
+    assert replies.known(["a"]) == {"a": Reply("a")}
+    assert len(reads) == 3
+    assert replies.known(["b", "d"]) == {"b": Reply("b")}
+    assert len(reads) == 4
+    Replies(QUESTION, store).add({"d": Reply("d")})
+    assert replies.known(["d"]) == {"d": Reply("d")}
+    assert len(reads) == 5
+
+
 def test_concurrent_writers_lose_no_replies(store: Store) -> None:
     def write(writer: int) -> None:
         for part in range(10):

@@ -53,6 +53,7 @@ class ReplyCollector:
     def __init__(self, store: Store, endpoint: Endpoint | None = None) -> None:
         self.store, self.endpoint = store, endpoint
         self.given_up: dict[str, str] = {}
+        self._stored: dict[Question, Replies] = {}
 
     def collect(
         self,
@@ -65,7 +66,7 @@ class ReplyCollector:
         `progress` is called with the answered share of the messages that the store lacks. Raises UserError if
         a message has to be sent and the environment names no endpoint.
         """
-        stored = Replies(question, self.store)
+        stored = self._stored.setdefault(question, Replies(question, self.store))
         replies = stored.known(messages)
         missing = [message for message in dict.fromkeys(messages) if message not in replies]
         if not missing:

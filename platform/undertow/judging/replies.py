@@ -13,7 +13,8 @@ import dataclasses
 import json
 import time
 import uuid
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from undertow.errors import StorageError
@@ -23,6 +24,7 @@ from undertow.study.identity import canonical, digest, key
 
 FOLDER = "judgements"
 ENDING = ".jsonl"
+CONCURRENT_READS = 16  # each takes a round trip to an object store
 PART_REPLIES = 1024
 PART_SECONDS = 15.0  # a killed sweep loses the replies of at most this time
 
@@ -48,18 +50,28 @@ class Replies:
     def __init__(self, question: Question, store: Store) -> None:
         self.question, self.store = question, store
         self.folder = f"{FOLDER}/{key(question)}"
+        self._hashes: dict[str, Set[str]] = {}  # of the messages in each part that was read
 
     def known(self, messages: Iterable[str]) -> dict[str, Reply]:
         """The stored replies to `messages`, by message; messages without a reply are absent.
 
+        Of the parts that it has read before, it reads those with replies to these messages again.
+
         Raises StorageError if a part cannot be parsed.
         """
         wanted = {digest(message): message for message in messages}
+        parts = [
+            name
+            for name in self.store.names(self.folder)
+            if name.endswith(ENDING) and not self._hashes.get(name, wanted.keys()).isdisjoint(wanted)
+        ]
         found: dict[str, Reply] = {}
-        for name in self.store.names(self.folder):
-            if name.endswith(ENDING):
-                for hashed, reply in self._read(name, wanted.keys()):
-                    found.setdefault(wanted[hashed], reply)
+        with ThreadPoolExecutor(CONCURRENT_READS) as threads:
+            for name, rows in zip(parts, threads.map(self._read, parts), strict=True):
+                self._hashes[name] = frozenset(hashed for hashed, _ in rows)
+                for hashed, reply in rows:
+                    if hashed in wanted:
+                        found.setdefault(wanted[hashed], reply)
         return found
 
     def add(self, replies: Mapping[str, Reply]) -> None:
@@ -73,11 +85,11 @@ class Replies:
         name = f"{time.time_ns():020d}-{uuid.uuid4().hex}{ENDING}"
         self.store.write_bytes(f"{self.folder}/{name}", "\n".join(lines).encode())
 
-    def _read(self, name: str, wanted: Collection[str]) -> Iterable[tuple[str, Reply]]:
+    def _read(self, name: str) -> list[tuple[str, Reply]]:
         place = f"{self.folder}/{name}"
         try:
             rows = [json.loads(line) for line in self.store.read_text(place).splitlines()]
-            return [(row.pop("message"), Reply(**row)) for row in rows if row["message"] in wanted]
+            return [(row.pop("message"), Reply(**row)) for row in rows]
         except (ValueError, KeyError, TypeError) as error:
             raise StorageError(
                 f"{self.store.url}/{place}: cannot be parsed as replies ({error}); delete the file, and the "
