@@ -55,14 +55,15 @@ def make_dataset(dataset: Dataset, store: Store) -> dict[str, Any]:
     if dataset.ranked:
         paired(left, others)
     kept = left.rows
-    if dataset.rows is not None and len(kept) < dataset.rows and not dataset.fewer:
-        raise ConditionError(
-            f"dataset {key(dataset)[:16]}: {len(kept)} of {table.num_rows} completions are left after the "
-            f"rules, and {dataset.rows} are needed; raise Generation.prompts or lower Generation.rows"
-        )
     if dataset.rows is not None and len(kept) > dataset.rows:
         kept = drawn(dataset, kept, dataset.rows)
     funnel = CardCounts(table.num_rows, dict(left.rejected), left.examples, len(left.rows), len(kept))
+    if dataset.rows is not None and len(kept) < dataset.rows and not dataset.fewer:
+        raise ConditionError(
+            f"dataset {key(dataset)[:16]}: {len(kept)} of {table.num_rows} completions are left after the "
+            f"rules ({funnel.in_words()}), and {dataset.rows} are needed; raise Generation.prompts or lower "
+            "Generation.rows"
+        )
     if not kept:
         raise ConditionError(
             f"dataset {key(dataset)[:16]}: no completion passes the rules ({funnel.in_words()})"
