@@ -73,3 +73,6 @@ def quiet() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     # Tune logs a traceback for a trial whose node left, then restarts it; other failures are in its results.
     logging.getLogger("ray.tune.execution.tune_controller").setLevel(logging.CRITICAL)
+    # If the storage does not answer, they log screens of tracebacks about state that no sweep restores.
+    for name in ("ray.tune.execution.experiment_state", "ray.train._internal.storage"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
