@@ -56,7 +56,9 @@ def _task(task: HarnessTask) -> tuple[object, ...]:
 
 def benchmarks_table(rows: Sequence[BenchmarkRow]) -> Table:
     """One line per task, metric and condition: students, control students and their reference model."""
-    table = new_table("Benchmarks: students against control students; n seeds each")
+    table = new_table(
+        "Benchmarks: students against control students; n seeds each; p adjusted over conditions, not tasks"
+    )
     fields = condition_fields([row.place for row in rows])
     for name in ("task", "metric", *fields):
         table.add_column(name, overflow="fold")
