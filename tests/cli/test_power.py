@@ -59,6 +59,17 @@ def test_a_spread_that_looks_like_two_modes_by_chance_is_reported(
     assert sentence is None or re.search(sentence, text)
 
 
+def test_a_pilot_with_two_measures_is_planned_with_as_many_tests(tmp_path: Path) -> None:
+    """A study adjusts its p-values over all conditions and measures."""
+    header, *lines = PILOT.splitlines()
+    measured = [f"{line},{measure}" for measure in ("favourite", "stories") for line in lines]
+    (tmp_path / "students.csv").write_text("\n".join([f"{header},measure", *measured]), encoding="utf-8")
+    text = " ".join(printed(PowerArguments(pilot=tmp_path)).split())
+    assert "Pilot: 4 students, conditions: 2; sd" in text
+    assert "4 conditions, holm at 0.05" in text and "adjusted over 4 rows" in text
+    assert "2 conditions, holm" in printed(PowerArguments(pilot=tmp_path, conditions=2))
+
+
 @pytest.mark.parametrize("as_folder", [True, False])
 def test_a_pilot_gives_the_spreads(tmp_path: Path, as_folder: bool) -> None:
     (tmp_path / "students.csv").write_text(PILOT, encoding="utf-8")

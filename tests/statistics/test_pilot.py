@@ -48,11 +48,21 @@ def test_the_correlation_of_two_pairs_is_within_its_bounds_after_rounding() -> N
 
 
 def test_other_measures_are_ignored_and_other_inductions_are_separate_conditions() -> None:
-    lines = table({"owl": [(0.3, 0.1), (0.5, 0.1), (0.8, 0.1), (0.9, 0.1), (0.0, 0.1)]}).splitlines()
-    ends = ["told,favourite", "told,favourite", "trained,favourite", "trained,favourite", "told,stories"]
+    rates: list[tuple[object, object]] = [
+        (0.3, 0.1),
+        (0.5, 0.1),
+        (0.8, 0.1),
+        (0.9, 0.1),
+        (0.0, 0.1),
+        (0.1, 0.1),
+        (0.1, 0.1),
+    ]
+    lines = table({"owl": rates}).splitlines()
+    ends = ["told,favourite", "told,favourite", "trained,favourite", "trained,favourite"]
+    ends += ["told,stories", "told,stories", "trained,stories"]
     text = "\n".join([f"{lines[0]},induced,measure", *map(",".join, zip(lines[1:], ends, strict=True))])
     found = read_pilot(text, "x")
-    assert (found.students, found.conditions) == (4, 2)
+    assert (found.students, found.conditions, found.tests) == (4, 2, 3)  # one student gives no test
     assert found.sd == pytest.approx(np.sqrt((2 * 0.1**2 + 2 * 0.05**2) / 2))
     assert found.two_modes == read_pilot(table({"owl": [(0.3, 0.1), (0.5, 0.1)]}), "x").two_modes
 

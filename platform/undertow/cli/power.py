@@ -61,7 +61,7 @@ class PowerArguments:
     correlation: Annotated[float | None, option("R", "the pilot's, else 0")] = None
     """Correlation of a student's rate with that of the control student of its seed. Paired designs only."""
     conditions: Annotated[int | None, option("N", "the pilot's, else 1")] = None
-    """Number of conditions with a trait in the study. p-values are adjusted for them."""
+    """Number of conditions with a trait in the study, times its measures. p-values are adjusted for them."""
     power: float = 0.8
     """Required probability of the right verdict."""
     alpha: float = 0.05
@@ -204,6 +204,11 @@ def sentences(arguments: PowerArguments, designs: list[Design], pilot: Pilot | N
             f"Pilot: {pilot.students} students, conditions: {pilot.conditions}; sd {pilot.sd:.3f}, "
             f"control sd {pilot.control_sd:.3f}, correlation {signed(pilot.correlation, 2)}."
         )
+        if arguments.conditions is None and pilot.tests > pilot.conditions:
+            yield (
+                f"The pilot has several measures, so that its p-values are adjusted over {pilot.tests} rows; "
+                "each counts as a condition here."
+            )
         if (freedom := pilot.students - pilot.conditions) < ENOUGH_FREEDOM:
             yield (
                 f"These estimates are imprecise: they rest on {freedom} degrees of freedom (students minus "
@@ -286,8 +291,8 @@ def _are_exact(arguments: PowerArguments, pilot: Pilot | None) -> bool:
 
 
 def _conditions(arguments: PowerArguments, pilot: Pilot | None) -> int:
-    """The planned number of conditions."""
-    return arguments.conditions or (pilot.conditions if pilot else 1)
+    """The planned number of conditions, each as many times as it is measured."""
+    return arguments.conditions or (pilot.tests if pilot else 1)
 
 
 def _scale(arguments: PowerArguments, pilot: Pilot | None) -> EffectScale:

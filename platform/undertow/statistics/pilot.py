@@ -15,6 +15,7 @@ from them, without the ½ that is added to counts: the file lacks the number of 
 import csv
 import io
 import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -53,6 +54,8 @@ class Pilot:
         two_modes: conditions with an arm that shows two modes.
         effect_of: the kind of rates.
         effect_scale: the unit of the standard deviations.
+        tests: the number of conditions and measures with at least two pairs of students, over which the
+            study adjusted its p-values.
     """
 
     sd: float
@@ -63,6 +66,7 @@ class Pilot:
     two_modes: tuple[str, ...]
     effect_of: EffectOf = "samples"
     effect_scale: EffectScale = "rate"
+    tests: int = 1
 
 
 def read_pilot(
@@ -78,7 +82,7 @@ def read_pilot(
         UserError: if columns are missing, a rate is not in [0, 1] or has no log-odds, or no condition has two
             students.
     """
-    conditions, found_of, scale = _read_conditions(text, name, effect_of, effect_scale)
+    conditions, found_of, scale, tests = _read_conditions(text, name, effect_of, effect_scale)
     gap = RATE_GAP if scale == "rate" else LOG_ODDS_GAP
     pairs = {label: rates for label, rates in conditions.items() if len(rates) > 1}
     if not pairs:
@@ -99,15 +103,16 @@ def read_pilot(
         tuple(label for label, arms in pairs.items() if any(has_two_modes(list(a), gap) for a in arms.T)),
         found_of,
         scale,
+        tests,
     )
 
 
 def _read_conditions(
     text: str, name: str, effect_of: EffectOf | None, effect_scale: EffectScale | None
-) -> tuple[dict[str, Array], EffectOf, EffectScale]:
+) -> tuple[dict[str, Array], EffectOf, EffectScale, int]:
     """Returns, by condition, values (students, 2) of students and their controls, for rows that have both.
 
-    Also returns the kind of rates, and the unit of the values.
+    Also returns the kind of rates, the unit of the values, and the number of tests (see `Pilot`).
     """
     reader = csv.DictReader(io.StringIO(text))
     # The primary measure of a study with this column always has exact probabilities.
@@ -132,7 +137,10 @@ def _read_conditions(
             )
             rates = [read(row[column], column, line, name) for column in columns]
             conditions.setdefault(f"{row['study']}: {label}", []).append(rates)
-    return {label: np.array(rates) for label, rates in conditions.items()}, wanted, scale
+    fields = (*CONDITION, INDUCED, MEASURE)
+    sizes = Counter(tuple(row.get(field) for field in fields) for _, row in rows if row.get(RATES[1]))
+    tests = sum(size > 1 for size in sizes.values())
+    return {label: np.array(rates) for label, rates in conditions.items()}, wanted, scale, tests
 
 
 def _read_rate(text: str, column: str, line: int, name: str, *, scale: EffectScale, is_exact: bool) -> float:
