@@ -11,7 +11,7 @@ from undertow.formats.numbers import Numbers
 from undertow.planning.cells import Cell
 from undertow.planning.plan import make
 from undertow.report import page_tables
-from undertow.report.figures import panel_recipes
+from undertow.report.figures import panel_recipes, traits_figure
 from undertow.report.gather import ReportData
 from undertow.report.make import confusions, make_report
 from undertow.report.prose import method_notes
@@ -118,6 +118,17 @@ def test_each_row_of_a_matrix_is_compared_with_its_own_control(tmp_path: Path) -
     ((_, found),) = confusions(record, Evaluations(store), {})
     assert found.traits == ("owl", "cat")
     assert found.differences == ((0.0, 0.0), (-1.0, 0.0))
+
+
+def test_a_matrix_without_control_students_has_no_figure_of_differences(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    of = study("two", conditions=conditions(OWL, CAT), seeds=(0, 1))
+    record = Record.of(fill(of, store, REFERENCES))
+    controls = [cell.student for cell in record.cells if record.conditions[cell.condition].is_control]
+    failures = dict.fromkeys(controls, "no training")
+    ((panel, found),) = confusions(record, Evaluations(store, failures), failures)
+    assert found.effect is not None and found.differences is None
+    assert traits_figure(record, [(panel, found)]) == {}
 
 
 def test_a_teacher_that_is_a_student_adds_no_induction_to_a_recipe() -> None:

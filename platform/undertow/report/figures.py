@@ -144,8 +144,11 @@ def name_parts(places: Sequence[Place], measures: Sequence[str]) -> list[list[st
 
 
 def traits_figure(record: Record, matrices: Sequence[tuple[FigurePanel, Confusion]]) -> dict[str, bytes]:
-    """The figure `traits`: given × measured trait, as the differences from the control students."""
-    kept = [(panel, found) for panel, found in matrices if len(found.traits) > 1][:MOST_PANELS]
+    """The figure `traits`: given × measured trait, as the differences from the control students.
+
+    A matrix without them, because a trait has no control student with a result, is left out.
+    """
+    kept = [(panel, found) for panel, found in matrices if found.differences][:MOST_PANELS]
     if not kept:
         return {}
     longest = max(
@@ -159,7 +162,7 @@ def traits_figure(record: Record, matrices: Sequence[tuple[FigurePanel, Confusio
     with figure_style.figure(height, f"traits {record.study.key}") as drawn:
         places = figure_style.grid(drawn, len(kept), plan.columns)
         for axes, (_, found), title in zip(places, kept, titles, strict=True):
-            values, names = found.differences or found.rates, [wrapped(t) for t in found.traits]
+            values, names = found.differences or (), [wrapped(t) for t in found.traits]
             texts = [[signed(value, 2) for value in line] for line in values]
             figure_style.heatmap(axes, values, texts, plan.size, full=FULL_SHADE[scale])
             axes.set_xticks(range(len(names)), plan.below(names), rotation=90 if plan.turned else 0)
