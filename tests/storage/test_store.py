@@ -20,7 +20,7 @@ from pyarrow.fs import LocalFileSystem
 from safetensors.numpy import save_file
 
 from undertow.errors import ReadError, StorageError
-from undertow.storage.manifest import MANIFEST, Address, Manifest
+from undertow.storage.manifest import MANIFEST, Address, Manifest, git_id
 from undertow.storage.store import Store
 from undertow.study.identity import key
 from undertow.study.references import Reference
@@ -93,7 +93,25 @@ def test_the_manifest_names_spec_files_facts_and_versions(store: Store) -> None:
     assert manifest.spec["name"] == "nano/gpt2-0"
     assert set(manifest.files) == {"model.bin", "sub/more.txt"}
     assert manifest.facts == {"rows": 3}
-    assert "python" in manifest.versions
+    assert {"python", "source"} <= manifest.versions.keys()
+
+
+def test_the_id_of_the_source_is_that_of_git(tmp_path: Path) -> None:
+    """On a cluster, the package has no history from which Git could tell it."""
+    package = tmp_path / "package"
+    for name in ("a/b.py", "a.py", "a0.json", "Z.md", "a/ü.txt"):  # Git sorts "a" as "a/"
+        (file := package / name).parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(name.encode() * 100)
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(tmp_path), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    git("init", "--quiet")
+    git("add", "package")
+    (package / "__pycache__").mkdir()
+    (package / "__pycache__" / "a.pyc").touch()
+    assert git_id(package) == git("rev-parse", f"{git('write-tree')}:package")
 
 
 def test_an_exception_in_the_block_commits_nothing(store: Store) -> None:

@@ -20,7 +20,7 @@ from tests.sweep import small_study
 from tests.sweep.head import ray_head
 from undertow.archive.whole_model import export_model
 from undertow.engines.weight_files import TRAINED_TENSORS
-from undertow.storage.manifest import Address
+from undertow.storage.manifest import Address, versions
 from undertow.storage.store import Store
 from undertow.study.identity import key
 from undertow.sweep.plans import make_plan
@@ -211,6 +211,8 @@ def test_a_job_on_a_cluster_without_this_package_has_the_same_effects(studied: W
     assert "transmitted" in process.stdout
     assert set(studied.artifacts("student")) == students
     assert studied.effects() == table
+    again = Store(storage).manifest(Address("student", max(students)))
+    assert again.versions["source"] == versions()["source"]
 
 
 @pytest.mark.joint

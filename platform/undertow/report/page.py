@@ -95,8 +95,7 @@ def html(
         "artifacts": len(data.manifests),
         "failed": _by_reason(failed_conditions(record, failures)),
         "settings": settings_sheet(data),
-        "versions": {name: found for name, found in data.versions.items() if name != "commit"},
-        "commits": data.versions.get("commit", []),
+        "versions": data.versions,
         "references": page_tables.references(data),
         "students": page_tables.students(data),
         "sweep": _sweep(data.events),
@@ -158,12 +157,13 @@ def _cut(text: str) -> str:
 
 
 def _sweep(events: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """The sweep's first start, its first end, and its commit."""
+    """The sweep's first start, its first end, and its commit or the id of its source."""
 
     def moment(event: Mapping[str, Any] | None) -> str:
         return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(event["time"])) if event else "unknown"
 
     first = {event["event"]: event for event in reversed(events)}
     started = first.get("started")
-    commit = started["versions"].get("commit", "unknown") if started else "unknown"
-    return {"began": moment(started), "ended": moment(first.get("finished")), "commit": commit}
+    versions: dict[str, str] = started["versions"] if started else {}
+    found = [f"{name} {versions[name]}" for name in ("commit", "source") if name in versions]
+    return {"began": moment(started), "ended": moment(first.get("finished")), "code": ", ".join(found)}

@@ -139,14 +139,37 @@ def describe(spec: Artifact, folder: Path, seconds: float, facts: Mapping[str, A
 
 @cache
 def versions() -> dict[str, str]:
-    """The versions of Python and of libraries that can change a result, and the commit of this package."""
+    """The versions of Python and of libraries that can change a result, and of this package's source.
+
+    "source" identifies the files of this package, also where its commit is not known: on a cluster the
+    package travels without its history. `git rev-parse --short=12 COMMIT:platform/undertow` prints it.
+    """
     found = {"python": platform.python_version()}
     for package in VERSIONS_OF:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
             continue
+    found["source"] = git_id(Path(__file__).parents[1])[:12]
     return found | ({"commit": commit} if (commit := _commit()) else {})
+
+
+def git_id(place: Path) -> str:
+    """The id that Git gives to a file, or to a folder of files that are not executable, as 40 hex digits.
+
+    Hidden files and compiled Python code are left out.
+    """
+    if place.is_file():
+        return _object_id("blob", place.read_bytes())
+    parts = [p for p in place.iterdir() if not p.name.startswith((".", "__pycache__"))]
+    parts.sort(key=lambda part: f"{part.name}/" if part.is_dir() else part.name)
+    modes = {part: "40000" if part.is_dir() else "100644" for part in parts}
+    lines = [f"{modes[part]} {part.name}\0".encode() + bytes.fromhex(git_id(part)) for part in parts]
+    return _object_id("tree", b"".join(lines))
+
+
+def _object_id(kind: str, content: bytes) -> str:
+    return hashlib.sha1(f"{kind} {len(content)}\0".encode() + content, usedforsecurity=False).hexdigest()
 
 
 def _commit() -> str:
