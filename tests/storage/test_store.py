@@ -447,3 +447,9 @@ def test_a_place_that_a_user_may_not_access_is_named(store: Store, monkeypatch: 
     monkeypatch.setattr(store._file_system, "ls", refuse)
     with pytest.raises(ReadError, match=r"cannot be read \(Permission denied: .*/claims\)"):
         store.names("claims")
+
+
+@pytest.mark.parametrize("url", ["", " "])
+def test_an_empty_place_is_not_the_current_folder(url: str) -> None:
+    with pytest.raises(StorageError, match="is empty; name a folder or a URL"):
+        Store(url)

@@ -13,6 +13,7 @@ from botocore.exceptions import NoCredentialsError  # type: ignore[import-untype
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.protos.databricks_pb2 import BAD_REQUEST, INTERNAL_ERROR, TEMPORARILY_UNAVAILABLE
 
+from undertow.errors import UserError
 from undertow.tracking.client import connect_client
 from undertow.tracking.connection_errors import (
     is_connection_error,
@@ -162,3 +163,9 @@ def test_a_bug_is_raised(error: Exception) -> None:
         calls.log(error)
     assert calls.log()
     assert (calls.unreachable, calls.refused) == ([], [])
+
+
+@pytest.mark.parametrize("place", ["runs", "./runs", "file:///tmp/runs", "nosuch://place"])
+def test_a_tracking_uri_that_mlflow_never_accepts_is_reported(place: str) -> None:
+    with pytest.raises(UserError, match=f"MLFLOW_TRACKING_URI {place}: "):
+        connect_client(place)

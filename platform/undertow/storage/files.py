@@ -53,6 +53,8 @@ class Files:
     """
 
     def __init__(self, url: str) -> None:
+        if not url.strip():  # of an unset variable; as a path, it would be the current folder
+            raise StorageError(f"--storage {url!r}: is empty; name a folder or a URL")
         if has_password(url):
             protocol = url.split("://")[0].upper()
             raise StorageError(

@@ -120,9 +120,12 @@ def connect_client(uri: str) -> Any:
         _check_database(uri)
         return MlflowClient(tracking_uri=uri)
     except (ImportError, MlflowException) as error:
-        if isinstance(error, MlflowException) and "unsupported" not in str(error).lower():
+        text = redacted(str(error)).strip()
+        if "maintenance mode" in text:  # of folders (FileStore)
+            text = "MLflow keeps no runs in folders; name a server (http://HOST:5000) or a database (sqlite:///FILE)"
+        elif isinstance(error, MlflowException) and "unsupported" not in text.lower():
             raise  # unreachable, perhaps only now
-        raise UserError(f"MLFLOW_TRACKING_URI {redacted(uri)}: {redacted(str(error)).strip()}") from None
+        raise UserError(f"MLFLOW_TRACKING_URI {redacted(uri)}: {text}") from None
 
 
 def _check_database(uri: str) -> None:
