@@ -211,4 +211,4 @@ def test_a_narrow_terminal_folds_text_and_cuts_no_number(width: int) -> None:
     text = console.export_text()
     assert "+0.123   −0.321 … +0.593" in text
     assert ("a-model-with-a-long-name" in text) == (width == 160)
-    assert max(map(len, text.splitlines())) <= max(width, 43)
+    assert max(map(len, text.splitlines())) <= max(width, 37)

@@ -11,7 +11,7 @@ from undertow.study.measurements import EffectOf, EffectScale
 
 LOG_WIDTH = 160  # console columns if the output is not a terminal; fits the widest table
 GAP = 3  # columns between two cells of a table
-FOLDED = 12  # characters to which a narrow terminal may fold a cell of text
+FOLDED = 7  # characters to which a narrow terminal may fold a cell of text
 
 
 def new_table(title: str) -> Table:
@@ -20,17 +20,17 @@ def new_table(title: str) -> Table:
 
 
 def print_table(table: Table, console: Console) -> None:
-    """Prints a table (see `new_table`) without cutting its numbers.
+    """Prints a table (see `new_table`) without cutting its numbers, which are columns with `no_wrap`.
 
-    In a narrow terminal, cells that may be folded get at least `FOLDED` characters. If the table is still too
-    wide, the terminal wraps its lines.
+    In a narrow terminal, other columns are folded, to `FOLDED` characters or more; longer lines are wrapped.
     """
-    wide = console.options.update(width=LOG_WIDTH)
+    wide, needed = console.options.update(width=LOG_WIDTH), 0
     for column in table.columns:
         cells = (column.header, *column.cells)
         natural = max(console.measure(cell, options=wide).maximum for cell in cells)
-        column.min_width = natural if column.no_wrap else min(natural, FOLDED)
-    needed = sum((column.min_width or 0) + GAP for column in table.columns)
+        if column.no_wrap:
+            column.min_width = natural
+        needed += (natural if column.no_wrap else min(natural, FOLDED)) + GAP
     if needed > console.width:
         table.width = needed
     console.print(table, crop=False)
