@@ -6,7 +6,7 @@ import pytest
 
 from undertow.auditing.deviation import Deviation
 from undertow.auditing.finding import Finding, Reason
-from undertow.auditing.prose import UNCALIBRATED, conclusion, effect_text, p_value, probability_text
+from undertow.auditing.prose import UNCALIBRATED, conclusion, effect_text, probability_text
 from undertow.auditing.results import Audit, ExpectedEffect, ModelResult, TraitResult
 from undertow.auditing.scores import Evidence
 
@@ -78,8 +78,3 @@ def test_an_expected_effect_is_shown_with_its_interval() -> None:
     assert effect_text(ExpectedEffect(0.61, 0.32, 0.8)) == "+0.61 [+0.32, +0.80]"
     assert effect_text(ExpectedEffect(0.1, -0.32, 0.8)) == "+0.10 [−0.32, +0.80]"
     assert effect_text(None) == "–"
-
-
-@pytest.mark.parametrize(("p", "shown"), [(0.5, "0.5"), (0.00123, "0.0012"), (1e-9, "< 0.0001")])
-def test_small_p_values_are_shown_as_a_bound(p: float, shown: str) -> None:
-    assert p_value(p) == shown

@@ -10,9 +10,9 @@ from rich.table import Table
 
 from undertow.auditing.make import BASELINES
 from undertow.auditing.page import html
-from undertow.auditing.prose import conclusion, effect_text, p_value, probability_text
+from undertow.auditing.prose import conclusion, effect_text, probability_text
 from undertow.auditing.results import Audit, ModelResult
-from undertow.report.table_texts import decimal, new_table, percent, signed
+from undertow.report.table_texts import decimal, new_table, p_value, percent, signed
 
 JSON, HTML = "audit.json", "audit.html"
 DIGITS = 6

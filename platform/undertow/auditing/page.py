@@ -7,9 +7,9 @@ from typing import Any
 from undertow import report
 from undertow.auditing.finding import LEAST_EXPLAINED
 from undertow.auditing.make import BASELINES, SCORES
-from undertow.auditing.prose import conclusion, effect_text, p_value, probability_text
+from undertow.auditing.prose import conclusion, effect_text, probability_text
 from undertow.auditing.results import Audit
-from undertow.report.table_texts import decimal, percent, signed
+from undertow.report.table_texts import decimal, p_value, percent, signed
 
 SHOWN_CHARACTERS = 400  # of a prompt or completion
 

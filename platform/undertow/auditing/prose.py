@@ -1,7 +1,7 @@
 """The result of an audit in sentences, the same for the terminal, the JSON file and the page."""
 
 from undertow.auditing.results import Audit, ExpectedEffect, ModelResult
-from undertow.report.table_texts import decimal, percent, signed
+from undertow.report.table_texts import decimal, p_value, percent, signed
 
 UNCALIBRATED = (
     "The audit is not calibrated for this model: it does not say how likely a student is to show the trait, "
@@ -96,11 +96,6 @@ def effect_text(effect: ExpectedEffect | None) -> str:
     if effect is None:
         return "–"
     return f"{signed(effect.mean, 2)} [{signed(effect.low, 2)}, {signed(effect.high, 2)}]"
-
-
-def p_value(p: float) -> str:
-    """A p-value with two digits, or a bound."""
-    return "< 0.0001" if p < 1e-4 else f"{p:.2g}"
 
 
 def carriers(model: ModelResult) -> str:

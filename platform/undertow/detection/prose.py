@@ -62,7 +62,7 @@ def spread(values: Sequence[float]) -> str:
 
 
 def equals(p: float | None) -> str:
-    """A p-value after the letter p: "= .012" or "< .001"."""
+    """A p-value after the letter p: "= 0.012" or "< .001"."""
     text = p_value(p)
     return text if text.startswith("<") else f"= {text}"
 
