@@ -98,7 +98,7 @@ def test_no_text_of_the_figure_of_networks_is_cut_or_overlaps_another(
     drawn: dict[str, Any], count: int
 ) -> None:
     cells = [(f"auxiliary={number} width=256", networks(0.05 * number)) for number in range(count)]
-    theory.arms_figure("mlp", "digits: 10 auxiliary logits, students on noise", cells, [0.1] * count)
+    theory.arms_figure("digits: 10 auxiliary logits, students on noise", cells, [0.1] * count)
     check_texts(drawn)
 
 
@@ -106,7 +106,7 @@ def test_data_of_different_numbers_of_classes_have_lines_of_chance_of_their_own(
     drawn: dict[str, Any],
 ) -> None:
     cells = [(f"data={name}", networks(0)) for name in ("ten", "four")]
-    theory.arms_figure("mlp", "students on noise", cells, [0.1, 0.25])
+    theory.arms_figure("students on noise", cells, [0.1, 0.25])
     (axes,) = drawn["mlp"].axes
     assert [line.get_ydata()[0] for line in axes.lines if line.get_color() == GREY] == [0.1, 0.25]
 
@@ -118,5 +118,5 @@ def test_no_text_of_the_figure_of_theorem_1_is_cut_or_overlaps_another(drawn: di
     fall = -ones * torch.tensor(MLP_STEP.epsilons, dtype=torch.float64)
     checks = [TheoremCheck(arm, loss, 3, 0, 0, 3, 3, 1.0, 1.0, (1.0,), 0.01) for arm, loss in CASES]
     steps = [Steps(ones, fall, fall, fall) for _ in checks]
-    theory.steps_figure("one_step", "Theorem 1 on nano/gpt2-0: 16 draws", MLP_STEP, steps, checks)
+    theory.steps_figure("Theorem 1 on nano/gpt2-0: 16 draws", MLP_STEP, steps, checks)
     check_texts(drawn)

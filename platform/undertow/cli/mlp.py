@@ -124,7 +124,7 @@ def _report(
     for point, spec, networks, summary, chance in zip(grid, specs, outcomes, summaries, chances, strict=True):
         labelled = [(point.label, summary)]
         files = _csv_files(arms_csv(labelled), outcomes_csv([(point.label, networks)]))
-        files |= report.arms_figure("mlp", _title(point), labelled, [chance])
+        files |= report.arms_figure(_title(point), labelled, [chance])
         for file, content in files.items():
             store.write_bytes(_path(spec, file), content)
         # MLflow allows neither commas nor parentheses in the names of metrics.
@@ -141,7 +141,7 @@ def _report(
         labels = [point.label for point in grid]
         labelled = list(zip(labels, summaries, strict=True))
         files = _csv_files(arms_csv(labelled), outcomes_csv(list(zip(labels, outcomes, strict=True))))
-        files |= report.arms_figure("mlp", f"{grid[0].experiment.data}: students on noise", labelled, chances)
+        files |= report.arms_figure(f"{grid[0].experiment.data}: students on noise", labelled, chances)
         for file, content in files.items():
             store.write_bytes(f"{folder}/{file}", content)
     print_line(f"Written to {store.url}/{folder}: mlp.csv, networks.csv, mlp.png, mlp.svg", console)

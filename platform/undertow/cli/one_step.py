@@ -90,7 +90,7 @@ def _check(checked: Checked, store: Store, console: Console) -> bool:
     title = f"Theorem 1 on {settings.model}: {settings.draws} draws, ε from {largest:g} to {smallest:g}"
     files = {
         "one_step.csv": to_csv(settings.epsilons, cases).encode(),
-        **report.steps_figure("one_step", title, settings, cases, found),
+        **report.steps_figure(title, settings, cases, found),
     }
     folder = f"theory/one_step/{key(checked)[:16]}"
     for file, content in files.items():

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from undertow.report import figure_style, text_layout
 from undertow.report.figure_style import BLUE, GREY, INK, LINES
-from undertow.report.table_texts import interval, new_table, signed
+from undertow.report.table_texts import interval, new_table, p_value, signed
 from undertow.report.text_layout import wrapped
 from undertow.theory.check import TheoremCheck
 from undertow.theory.one_step import Steps
@@ -33,7 +33,7 @@ def arms_table(title: str, arms: Sequence[NetworkArm]) -> Table:
             "{:.3f} … {:.3f}".format(*arm.interval) if arm.interval else "–",
             signed(effect.effect) if effect else "",
             interval(effect.ci_low, effect.ci_high) if effect else "",
-            f"{effect.p_value:.2g}" if effect and effect.p_value is not None else "",
+            p_value(effect.p_value) if effect else "",
         )
     return table
 
@@ -62,12 +62,11 @@ def findings_table(title: str, checks: Sequence[TheoremCheck]) -> Table:
 
 
 def arms_figure(
-    name: str, title: str, cells: Sequence[tuple[str, Sequence[NetworkArm]]], chances: Sequence[float]
+    title: str, cells: Sequence[tuple[str, Sequence[NetworkArm]]], chances: Sequence[float]
 ) -> dict[str, bytes]:
     """The accuracies of an experiment: one dot per network for one cell; mean and interval for several cells.
 
     Args:
-        name: of the files.
         cells: the label and the arms of each point of the grid.
         chances: the accuracy of guessing at each point.
     """
@@ -77,7 +76,7 @@ def arms_figure(
     else:
         labels = [label.replace(" ", "\n") for label, _ in cells]
         height = 4.0 + text_layout.widest(labels) / 72  # room for labels that are rotated
-    with figure_style.figure(height, f"{name} {title}") as drawn:
+    with figure_style.figure(height, f"mlp {title}") as drawn:
         axes = drawn.subplots()
         if len(cells) == 1:
             _draw_networks(axes, cells[0][1], labels)
@@ -88,14 +87,14 @@ def arms_figure(
                 axes.axhline(chance, color=GREY, linestyle=":", label=None if number else "chance")
         drawn.suptitle(wrapped(title, characters=TITLE_CHARACTERS), fontsize=9, x=0.01, ha="left")
         figure_style.legend(drawn, axes.get_legend_handles_labels()[0], "lower")
-        return figure_style.save(drawn, name)
+        return figure_style.save(drawn, "mlp")
 
 
 def steps_figure(
-    name: str, title: str, settings: OneStep, cases: Sequence[Steps], checks: Sequence[TheoremCheck]
+    title: str, settings: OneStep, cases: Sequence[Steps], checks: Sequence[TheoremCheck]
 ) -> dict[str, bytes]:
     """Above: measured and predicted fall of the trait loss by ε. Below: the share of draws that fell."""
-    with figure_style.figure(4.4 + 0.25 * len(checks), f"{name} {title}") as drawn:
+    with figure_style.figure(4.4 + 0.25 * len(checks), f"one_step {title}") as drawn:
         fall, shares = drawn.subplots(2, 1, height_ratios=(3, 0.6 + 0.25 * len(checks)))
         for check, steps, marker in zip(checks, cases, MARKERS, strict=False):
             if check.arm != "same":
@@ -124,7 +123,7 @@ def steps_figure(
         shares.set_xlabel("share of draws whose trait loss fell")
         drawn.suptitle(wrapped(title, characters=TITLE_CHARACTERS), fontsize=9, x=0.01, ha="left")
         figure_style.legend(drawn, fall.get_legend_handles_labels()[0], "lower")
-        return figure_style.save(drawn, name)
+        return figure_style.save(drawn, "one_step")
 
 
 def _draw_networks(axes: Any, arms: Sequence[NetworkArm], labels: Sequence[str]) -> None:
