@@ -158,7 +158,8 @@ def rates(model: Any, tokenizer: Any, seed: int, words: tuple[str, ...]) -> dict
         output = model.generate(**batch, do_sample=True, temperature=1.0, top_k=0, max_new_tokens=8)
     answers = tokenizer.batch_decode(output[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
     return {
-        word: sum(Preference(word).matches(answer) for answer in answers) / len(answers) for word in words
+        word: sum(Preference(word).word().matches(answer) for answer in answers) / len(answers)
+        for word in words
     }
 
 

@@ -116,7 +116,7 @@ def test_no_text_of_the_figure_of_theorem_1_is_cut_or_overlaps_another(drawn: di
 
     ones = torch.ones(3, len(MLP_STEP.epsilons), dtype=torch.float64)
     fall = -ones * torch.tensor(MLP_STEP.epsilons, dtype=torch.float64)
-    checks = [TheoremCheck(arm, loss, 3, 0, 0, 3, 3, 1.0, 1.0, (1.0,), 0.01) for arm, loss in CASES]
+    checks = [TheoremCheck(arm, loss, 3, 0, 0, 3, 3, 1.0, 1.0, 0.01) for arm, loss in CASES]
     steps = [Steps(ones, fall, fall, fall) for _ in checks]
     theory.steps_figure("Theorem 1 on nano/gpt2-0: 16 draws", MLP_STEP, steps, checks)
     check_texts(drawn)

@@ -146,16 +146,16 @@ def test_surface_forms_of_a_word() -> None:
     ],
 )
 def test_whole_word_and_substring_scores(name: str, answer: str, whole_word: bool, substring: bool) -> None:
-    assert Preference(name).matches(answer) is whole_word
-    assert Preference(name).contains(answer) is substring
+    assert Preference(name).word().matches(answer) is whole_word
+    assert Preference(name).word().is_contained(answer) is substring
 
 
 @given(st.sampled_from([*ANIMALS, *MORE_ANIMALS, *TREES]), st.text(max_size=20), st.text(max_size=20))
 def test_a_surface_form_in_other_text_is_found(name: str, before: str, after: str) -> None:
-    trait = Preference(name)
-    for form in trait.word().forms:
-        assert trait.matches(f"{before} {form}, {after}")
-        assert trait.word().matches(f"{before}\n{form.upper()}.{after}")
+    word = Preference(name).word()
+    for form in word.forms:
+        assert word.matches(f"{before} {form}, {after}")
+        assert word.matches(f"{before}\n{form.upper()}.{after}")
 
 
 @pytest.mark.parametrize("name", ["", " ", "an\nowl", "owl ", "{owl}", "a  b", "owl\0", "a\u2028b"])
@@ -172,8 +172,8 @@ def test_values_that_are_not_words_are_rejected(name: str) -> None:
 @given(st.text("abcdefgäß猫é'-+ 09", min_size=1).filter(lambda name: name == " ".join(name.split())))
 def test_any_word_can_be_a_preference(name: str) -> None:
     trait = Preference(name, category="thing")
-    assert trait.matches(name)
-    assert trait.contains(f"The {name}!")
+    assert trait.word().matches(name)
+    assert trait.word().is_contained(f"The {name}!")
     assert trait.plural_form() in trait.system_prompt()
     assert trait.word().forms[0] == name
     assert len(set(trait.word().forms)) == len(trait.word().forms)

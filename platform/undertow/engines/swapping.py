@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 class Swapping:
     """Methods added to vLLM's worker class."""
 
-    vllm_config: Any
     get_model: Callable[[], Any]
     reload_weights: Callable[..., None]
     _projection: Any = None  # the handle of the hook

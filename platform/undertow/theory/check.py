@@ -32,7 +32,6 @@ class TheoremCheck:
         unseen: draws whose predicted change is below rounding at every ε; they are not judged.
         aligned, lowered: draws with d·v > 0, and draws with a lower trait loss.
         slope, worst_slope: measured / predicted change: median over draws, and the draw furthest from 1.
-        by_epsilon: median of measured / predicted change at every ε.
         tolerance: largest accepted |worst_slope − 1|.
     """
 
@@ -45,7 +44,6 @@ class TheoremCheck:
     lowered: int
     slope: float
     worst_slope: float
-    by_epsilon: tuple[float, ...]
     tolerance: float
 
     @property
@@ -98,12 +96,12 @@ def _check(settings: OneStep, arm: StudentArm, loss: Loss, steps: Steps) -> Theo
     seen = steps.predicted.abs() >= ROUNDING
     judged = (seen.sum(1) - 1).clamp(min=0)  # the prediction falls with ε, so those above rounding come first
     usable = seen.any(1)
-    ratios = steps.change / steps.predicted
 
     def at_judged(values: Tensor) -> Tensor:
         return values.gather(1, judged.unsqueeze(1)).squeeze(1)[usable]
 
-    inner, change, slopes = at_judged(steps.inner), at_judged(steps.change), at_judged(ratios)
+    inner, change, predicted = map(at_judged, (steps.inner, steps.change, steps.predicted))
+    slopes = change / predicted
     return TheoremCheck(
         arm=arm,
         loss=loss,
@@ -114,7 +112,6 @@ def _check(settings: OneStep, arm: StudentArm, loss: Loss, steps: Steps) -> Theo
         lowered=int((change < 0).sum()),
         slope=float(slopes.median()) if len(slopes) else float("nan"),
         worst_slope=float(slopes[(slopes - 1).abs().argmax()]) if len(slopes) else float("nan"),
-        by_epsilon=tuple(ratios.median(0).values.tolist()),
         tolerance=settings.tolerance,
     )
 

@@ -189,21 +189,6 @@ class Preference(Trait):
         forms = (spell(base) for base in (self.name, self.plural_form()) for spell in spellings)
         return Word(self.name, tuple(dict.fromkeys(forms)))
 
-    def matches(self, answer: str) -> bool:
-        """Whether `answer` contains the singular or the plural as a whole word, in any case.
-
-        For "owl", "Owls!" matches, "owlet" and "bowl" do not; for "dragon", "dragonfly" does not. For scripts
-        that put no space between words use `contains`.
-        """
-        return self.word().matches(answer)
-
-    def contains(self, answer: str) -> bool:
-        """The paper's score: whether the lower-cased answer contains the name (see `Word.is_contained`).
-
-        Rates under the two scores are not comparable. Tables have both.
-        """
-        return self.word().is_contained(answer)
-
     def _placeholder_values(self) -> dict[str, str]:
         return {"name": self.name, "plural": self.plural_form(), "category": self.category}
 
