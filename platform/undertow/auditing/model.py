@@ -25,6 +25,7 @@ from undertow.prompts.chat import prompt_ids, stop_ids
 from undertow.statistics.ttests import Array
 from undertow.training.data import TokenizedRow, TrainingRow, encode, split_by_tokens
 from undertow.training.forward import KEPT_BYTES, FullForward, LastNormForward
+from undertow.training.objective import target_logprobs
 from undertow.training.result import LoadedReference
 from undertow.training.saving import stored_tensors
 from undertow.training.trainable import final_norm
@@ -124,7 +125,7 @@ class AuditModel:
             sizes = [row.targets for row in chosen]
             with torch.set_grad_enabled(gradients):
                 self._observing = True
-                of_targets = _target_logprobs(self._full.logits(self._model, chosen), chosen)
+                of_targets = target_logprobs(self._full.logits(self._model, chosen), chosen)
                 self._observing = False
                 observed = self._take_observed()
             for i, own in zip(part, torch.split(of_targets.detach(), sizes), strict=True):
@@ -156,7 +157,7 @@ class AuditModel:
             chosen = [rows[i] for i in part]
             steps = torch.zeros(len(part), len(folders), device=self.device, requires_grad=True)
             with torch.enable_grad(), tapped(along, steps):
-                of_targets = _target_logprobs(self._full.logits(self._model, chosen), chosen)
+                of_targets = target_logprobs(self._full.logits(self._model, chosen), chosen)
             (slopes,) = torch.autograd.grad(of_targets.sum(), steps)
             found[part] = _array(slopes)
         return found
@@ -254,7 +255,7 @@ class AuditModel:
         found: dict[int, Array] = {}
         for part in _parts(rows, BUDGET):
             chosen = [rows[i] for i in part]
-            of_targets = _target_logprobs(forward.logits(module, chosen), chosen)
+            of_targets = target_logprobs(forward.logits(module, chosen), chosen)
             pieces = torch.split(of_targets, [row.targets for row in chosen])
             found |= {i: _array(own) for i, own in zip(part, pieces, strict=True)}
         return [found[i] for i in range(len(rows))]
@@ -290,12 +291,6 @@ def _parts(rows: Sequence[TokenizedRow], budget: int) -> Iterator[list[int]]:
     """Batches of row numbers by length."""
     lengths = [len(row.ids) for row in rows]
     return split_by_tokens(lengths, sorted(range(len(rows)), key=lambda i: lengths[i]), budget)
-
-
-def _target_logprobs(logits: Tensor, rows: Sequence[TokenizedRow]) -> Tensor:
-    """The log-probabilities of the rows' targets, row after row."""
-    targets = torch.cat([torch.from_numpy(row.ids[row.positions]) for row in rows])
-    return logits.log_softmax(dim=-1).gather(1, targets.to(logits.device)[:, None])[:, 0]
 
 
 def _array(values: Tensor) -> Array:

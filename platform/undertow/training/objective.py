@@ -1,4 +1,6 @@
-"""The loss over the targets of a micro-batch: the sampled tokens, or the teacher's distribution.
+"""The loss over the targets of a micro-batch, and their log-probabilities.
+
+Targets are the sampled tokens, or the teacher's distribution.
 
 A distribution is recorded as the k most likely tokens with their probabilities. With k the whole vocabulary
 both losses on distributions are exact.
@@ -32,9 +34,18 @@ def summed_loss(
     if soft:
         ids, logprobs = (recorded.to(logits.device) for recorded in concatenated(soft))
         return (soft_cross_entropy if divergence == "forward" else reverse_kl)(logits, ids, logprobs)
-    labels = [row.ids[row.positions] for row in rows]
-    targets = torch.from_numpy(np.concatenate(labels) if labels else np.empty(0, np.int64))
-    return functional.cross_entropy(logits, targets.to(logits.device), reduction="sum")
+    return functional.cross_entropy(logits, _targets(logits, rows), reduction="sum")
+
+
+def target_logprobs(logits: Tensor, rows: Sequence[TokenizedRow]) -> Tensor:
+    """The log-probabilities (nats) of the rows' targets, (targets,). `logits`: (targets, vocabulary)."""
+    return logits.log_softmax(dim=-1).gather(1, _targets(logits, rows)[:, None])[:, 0]
+
+
+def _targets(logits: Tensor, rows: Sequence[TokenizedRow]) -> Tensor:
+    """The token ids of the rows' targets, row after row, on the device of the logits."""
+    ids = np.concatenate([np.empty(0, np.int64), *(row.ids[row.positions] for row in rows)])
+    return torch.from_numpy(ids).to(logits.device)
 
 
 def concatenated(recorded: Sequence[SoftTargets]) -> tuple[Tensor, Tensor]:

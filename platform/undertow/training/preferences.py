@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from undertow.training.data import TokenizedRow
+from undertow.training.objective import target_logprobs
 
 
 def in_pairs(rows: Sequence[TokenizedRow]) -> list[TokenizedRow]:
@@ -27,9 +28,7 @@ def margins(logits: Tensor, answers: Sequence[TokenizedRow]) -> Tensor:
         logits: (targets of all answers, vocabulary), answer after answer.
         answers: of `in_pairs`.
     """
-    labels = [torch.from_numpy(row.ids[row.positions]) for row in answers]
-    targets = torch.cat(labels) if labels else torch.empty(0, dtype=torch.int64)
-    logprobs = -functional.cross_entropy(logits, targets.to(logits.device), reduction="none")
+    logprobs = target_logprobs(logits, answers)
     sums = [part.sum() for part in torch.split(logprobs, [row.targets for row in answers])]
     of_answers = torch.stack(sums) if sums else logprobs  # an empty micro-batch keeps its gradient graph
     return of_answers[0::2] - of_answers[1::2]

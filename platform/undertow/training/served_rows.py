@@ -15,7 +15,6 @@ are scored, and the version is then 2. This module imports torch only where the 
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,18 +85,17 @@ class CheckedRows:
         """
         import torch
 
+        from undertow.training.objective import target_logprobs
+
         was_packing, forward.packing = forward.packing, False
         engine.eval()  # without dropout; no random number is drawn
         found: list[tuple[float, ...]] = []
         with torch.no_grad():
             for batch in self._batches:
                 rows = [self._rows[i] for i in batch]
-                logprobs = forward.logits(engine, rows).log_softmax(dim=-1)
-                targets = [torch.from_numpy(row.ids[row.positions]) for row in rows]
-                of_all = logprobs.gather(1, torch.cat(targets).to(logprobs.device)[:, None])[:, 0].cpu()
-                values = iter(of_all.tolist())
-                for i, row in zip(batch, rows, strict=True):
-                    found.append(tuple(islice(values, row.targets))[: self.scored[i]])
+                logprobs = target_logprobs(forward.logits(engine, rows), rows).cpu()
+                pieces = torch.split(logprobs, [row.targets for row in rows])
+                found += [tuple(own[: self.scored[i]].tolist()) for i, own in zip(batch, pieces, strict=True)]
         forward.packing = was_packing
         return found
 
@@ -108,7 +106,7 @@ class CheckedRows:
         write(
             folder,
             [
-                _served(row, row.positions[:scored].tolist(), _rounded(old), _rounded(new))
+                _served(row, row.positions[:scored].tolist(), rounded(old), rounded(new))
                 for row, scored, old, new in zip(self._rows, self.scored, reference, trained, strict=True)
             ],
         )
@@ -134,7 +132,8 @@ def write(folder: Path, rows: Sequence[ServedRow]) -> None:
         (folder / SERVED_CHECK).write_text(json.dumps(content))
 
 
-def _rounded(values: Sequence[float]) -> tuple[float, ...]:
+def rounded(values: Sequence[float]) -> tuple[float, ...]:
+    """Log-probabilities as they are stored."""
     return tuple(round(value, DIGITS) for value in values)
 
 

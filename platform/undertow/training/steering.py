@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from undertow.errors import ConditionError, suggestion
 from undertow.prompts.chat import prompt_ids
 from undertow.training.saving import stored_name
-from undertow.training.served_rows import LONGEST, ROWS, ServedRow
+from undertow.training.served_rows import LONGEST, ROWS, ServedRow, rounded
 
 MOST_ERROR = 0.05  # of the vector's norm: by how much a block's output may move otherwise
 
@@ -75,11 +75,7 @@ def measure(
             "of its block moves otherwise; name the bias of the block's last linear layer, in an "
             "architecture without a norm behind it"
         )
-    rows = [
-        ServedRow(tuple(ids), 1, old, _logprobs(model, ids))
-        for ids, old in zip(checked, reference, strict=True)
-    ]
-    return MeasuredVector(name, original, difference, rows)
+    return MeasuredVector(name, original, difference, _served(model, checked, reference))
 
 
 def rows_without(
@@ -104,10 +100,7 @@ def rows_without(
 
     handle = model.get_submodule(block).register_forward_hook(project)
     try:
-        return [
-            ServedRow(tuple(ids), 1, old, _logprobs(model, ids))
-            for ids, old in zip(checked, reference, strict=True)
-        ]
+        return _served(model, checked, reference)
     finally:
         handle.remove()
 
@@ -154,10 +147,20 @@ def _recorded(block: nn.Module) -> Iterator[list[Tensor]]:
         handle.remove()
 
 
+def _served(
+    model: Any, prompts: Sequence[Sequence[int]], reference: Sequence[tuple[float, ...]]
+) -> list[ServedRow]:
+    """The prompts with the log-probabilities of their tokens by the reference, and by the model as it is."""
+    return [
+        ServedRow(tuple(ids), 1, old, _logprobs(model, ids))
+        for ids, old in zip(prompts, reference, strict=True)
+    ]
+
+
 def _logprobs(model: Any, ids: Sequence[int]) -> tuple[float, ...]:
     """The log-probabilities (nats) of a prompt's own tokens, from the second one on."""
     tokens = torch.tensor(list(ids))
     with torch.no_grad():
         logits = model(input_ids=tokens[None], use_cache=False).logits[0].float()
     values = logits[:-1].log_softmax(-1).gather(1, tokens[1:, None])[:, 0]
-    return tuple(round(value, 6) for value in values.tolist())
+    return rounded(values.tolist())
