@@ -204,10 +204,9 @@ class AuditModel:
         most = max(1, min(most, self.reference.positions - max(map(len, ids))))
         answers: list[str | None] = [None] * len(ids)
         lengths = [len(tokens) + most for tokens in ids]
-        order = sorted(range(len(ids)), key=lambda i: lengths[i])
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(seed)
-            for part in split_by_tokens(lengths, order, SAMPLED):
+            for part in split_by_tokens(lengths, range(len(ids)), SAMPLED):
                 for i, sampled in zip(part, self._answers([ids[i] for i in part], most, ends), strict=True):
                     end = next((at for at, token in enumerate(sampled) if token in ends), None)
                     if end is not None:
@@ -289,8 +288,7 @@ class AuditModel:
 
 def _parts(rows: Sequence[TokenizedRow], budget: int) -> Iterator[list[int]]:
     """Batches of row numbers by length."""
-    lengths = [len(row.ids) for row in rows]
-    return split_by_tokens(lengths, sorted(range(len(rows)), key=lambda i: lengths[i]), budget)
+    return split_by_tokens([len(row.ids) for row in rows], range(len(rows)), budget)
 
 
 def _array(values: Tensor) -> Array:

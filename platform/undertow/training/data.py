@@ -9,7 +9,7 @@ The rows of a batch depend only on (seed, epoch). Within a batch, rows are sorte
 workers and micro-batches, which affects only the order of summation.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
@@ -296,12 +296,12 @@ def micro_batches(
 
 
 def split_by_tokens(
-    lengths: Sequence[int], order: Sequence[int], budget: int, *, packing: bool = False
+    lengths: Sequence[int], rows: Iterable[int], budget: int, *, packing: bool = False
 ) -> Iterator[list[int]]:
-    """Splits rows, given in ascending order of length, into parts of at most `budget` tokens."""
+    """Splits row numbers, sorted by length, into parts of at most `budget` tokens."""
     part: list[int] = []
     tokens = 0
-    for row in order:
+    for row in sorted(rows, key=lambda row: lengths[row]):
         # In ascending order this row is the longest so far: padding brings all rows to its length.
         tokens = tokens + lengths[row] if packing else (len(part) + 1) * lengths[row]
         if part and tokens > budget:

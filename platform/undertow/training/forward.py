@@ -137,11 +137,9 @@ class LastNormForward:
         Batches are formed by length, not by the order of training, because rounding depends on a batch's
         shape: a resumed training keeps bit-identical inputs.
         """
-        order = sorted(range(len(rows)), key=lambda row: len(rows[row].ids))
-        parts = [
-            [rows[i] for i in part] for part in split_by_tokens([len(row.ids) for row in rows], order, budget)
-        ]
-        for part in parts:
+        lengths = [len(row.ids) for row in rows]
+        for numbers in split_by_tokens(lengths, range(len(rows)), budget):
+            part = [rows[i] for i in numbers]
             self._model.eval()
             inputs = self._norm_inputs(part)
             if inputs is None:
