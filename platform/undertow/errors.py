@@ -8,7 +8,7 @@ keep their traceback.
 Add a class only if a caller handles it differently from the existing ones.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 
 MOST_NAMES = 30  # listed in a message
@@ -48,6 +48,17 @@ def last_line(error: BaseException) -> str:
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, which is where the client of the Hugging Face hub puts it."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """An exception and those that led to it, the outermost first."""
+    yield error
+    if isinstance(error, BaseExceptionGroup):  # one error per address of a host
+        for each in error.exceptions:
+            yield from causes(each)
+    # httpcore raises its errors "from None": the operating system's error is only their context.
+    if cause := error.__cause__ or error.__context__:
+        yield from causes(cause)
 
 
 def suggestion(given: str, known: Iterable[str]) -> str:

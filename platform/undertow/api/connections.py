@@ -8,13 +8,12 @@ import ipaddress
 import os
 import socket
 import ssl
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from undertow.errors import UserError, last_line
+from undertow.errors import UserError, causes, last_line
 
 if TYPE_CHECKING:
     from httpx2 import AsyncClient
@@ -88,7 +87,7 @@ def cause_of(error: BaseException, url: str) -> str:
     server = f"{parts.hostname}:{parts.port or PORTS.get(parts.scheme, '')}"
     target = str(proxy) if proxy else server
     words, is_certain = "", False
-    for cause in _chain(error):
+    for cause in causes(error):
         match cause:
             case ConnectionRefusedError():
                 return f"{target} refused the connection; nothing listens on this port"
@@ -113,14 +112,3 @@ def cause_of(error: BaseException, url: str) -> str:
         if not is_certain and str(cause):
             words = last_line(cause)  # the innermost message is the most specific
     return words or last_line(error)
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """An exception and those that led to it, the outermost first."""
-    yield error
-    if isinstance(error, BaseExceptionGroup):  # one error per address of a host
-        for each in error.exceptions:
-            yield from _chain(each)
-    # httpcore raises its errors "from None": the operating system's error is only their context.
-    if cause := error.__cause__ or error.__context__:
-        yield from _chain(cause)

@@ -6,11 +6,10 @@ hub are opened through `local_copy`: once downloaded, they need no network.
 
 import re
 import socket
-from collections.abc import Iterator
 from contextlib import suppress
 from urllib.parse import unquote
 
-from undertow.errors import last_line
+from undertow.errors import causes, last_line
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 # owner/name@revision/file. Without a revision, "owner/name" could also be a name and a folder.
@@ -64,7 +63,7 @@ def no_answer(error: BaseException) -> str:
 
     kinds = (ConnectionError, TimeoutError, socket.gaierror, httpx2.TransportError, LocalEntryNotFoundError)
     words = ""
-    for cause in _chain(error):
+    for cause in causes(error):
         if isinstance(cause, HfHubHTTPError):
             if cause.response.status_code < 500:
                 return ""
@@ -72,11 +71,3 @@ def no_answer(error: BaseException) -> str:
         elif isinstance(cause, kinds):
             words = last_line(cause)  # the innermost message is the most specific
     return words
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """An exception and those that led to it, the outermost first."""
-    yield error
-    # httpcore raises its errors "from None": the operating system's error is only their context.
-    if cause := error.__cause__ or error.__context__:
-        yield from _chain(cause)
