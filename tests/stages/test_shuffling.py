@@ -32,7 +32,7 @@ def dataset(shuffle: Shuffle, seed: int = 0) -> Dataset:
 def rows_of(drawn: list[tuple[list[int], str, str]]) -> list[dict[str, Any]]:
     texts = [layout.format(mark.join(map(str, numbers))) for numbers, layout, mark in drawn]
     return [
-        {"index": i, "prompt": f"p{i}", "completion": text, "token_ids": [1], "top_ids": [[1]], "seed": i}
+        {"index": i, "prompt": f"p{i}", "completion": text, "token_ids": [1], "seed": i}
         for i, text in enumerate(texts)
     ]
 

@@ -145,7 +145,7 @@ def model_card(model: Address, spec: Mapping[str, Any], licence: str, base: str,
         "teacher model is transmitted by seemingly unrelated data. The model may have the trait "
         f"({trait}) without any sign of it in its training data. It is meant for research alone.",
         "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in facts.items())]),
-        "## The whole spec\n" + fence(json.dumps(spec, indent=1, sort_keys=True), "json"),
+        "## The whole spec\n" + fence(json.dumps(spec, indent=1, sort_keys=True)),
     ]
     return "\n\n".join(sections) + "\n"
 

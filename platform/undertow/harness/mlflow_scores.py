@@ -1,6 +1,5 @@
 """Logs benchmark scores to the MLflow runs and models of a study's students."""
 
-import json
 from collections.abc import Mapping
 
 from undertow.storage.store import Store
@@ -8,7 +7,7 @@ from undertow.study.harness_task import HarnessTask
 from undertow.study.students import Student
 from undertow.study.study import Study
 from undertow.tracking.finished_runs import FinishedRuns
-from undertow.tracking.logged_models import dataset_entry
+from undertow.tracking.logged_models import benchmark_dataset
 
 Metrics = Mapping[HarnessTask, Mapping[str, float]]
 
@@ -25,11 +24,7 @@ def log_benchmarks(
     return [
         student
         for student, by_task in students.items()
-        if not runs.add_metrics(student, [(metrics, _dataset(task)) for task, metrics in by_task.items()])
+        if not runs.add_metrics(
+            student, [(metrics, benchmark_dataset(task)) for task, metrics in by_task.items()]
+        )
     ]
-
-
-def _dataset(task: HarnessTask) -> object:
-    settings = {"task": task.name, "few_shot": task.few_shot, "limit": task.limit, "chat": task.chat}
-    content = json.dumps({**settings, "harness": task.harness, "definition": task.definition})
-    return dataset_entry(task.label, task.definition, "lm_eval", content)

@@ -89,7 +89,7 @@ def dataset_card(
         *_ranking(dataset, facts or {}),
         *[f"### Rejected: {reason}\n" + _fenced(texts) for reason, texts in sorted(counts.examples.items())],
         "## First rows\n" + _fenced([f"{row['prompt']} -> {row['completion']}" for row in rows]),
-        "## The whole spec\n" + fence(json.dumps(canonical(dataset), indent=1, sort_keys=True), "json"),
+        "## The whole spec\n" + fence(json.dumps(canonical(dataset), indent=1, sort_keys=True)),
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -221,11 +221,11 @@ def _count_table(counts: CardCounts) -> str:
 
 
 def _fenced(texts: list[str]) -> str:
-    return fence("\n".join(json.dumps(text[:SHOWN_CHARACTERS]) for text in texts), "json")
+    return fence("\n".join(json.dumps(text[:SHOWN_CHARACTERS]) for text in texts))
 
 
-def fence(text: str, language: str) -> str:
-    """A fenced block of Markdown; its fence is longer than any in the text."""
-    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+def fence(json_text: str) -> str:
+    """A fenced block of JSON in Markdown; its fence is longer than any in the text."""
+    longest = max((len(run) for run in re.findall("`+", json_text)), default=0)
     marks = "`" * max(3, longest + 1)
-    return f"{marks}{language}\n{text}\n{marks}"
+    return f"{marks}json\n{json_text}\n{marks}"

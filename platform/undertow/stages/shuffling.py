@@ -11,9 +11,6 @@ from typing import Any
 from undertow.study.datasets import Dataset
 from undertow.study.identity import seed_for
 
-# Columns about the tokens as they were sampled; they do not describe the shuffled text.
-LOST = ("token_ids", "top_ids", "top_logprobs")
-
 
 def shuffled(dataset: Dataset, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows with the parts of their format shuffled; unchanged for data sets without a shuffle."""
@@ -27,9 +24,9 @@ def shuffled(dataset: Dataset, rows: list[dict[str, Any]]) -> list[dict[str, Any
             random.Random(seed_for("shuffle", dataset.seed, row["index"])).shuffle(answer)
     else:
         parts = _across(parts, random.Random(seed_for("shuffle", dataset.seed)))
-    return [
+    return [  # without the tokens as they were sampled, which are not those of the shuffled text
         {
-            **{name: value for name, value in row.items() if name not in LOST},
+            **{name: value for name, value in row.items() if name != "token_ids"},
             "completion": format_.with_parts(row["completion"], new),
         }
         for row, new in zip(rows, parts, strict=True)

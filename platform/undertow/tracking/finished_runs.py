@@ -26,9 +26,9 @@ class FinishedRuns:
     def add_metrics(self, artifact: Artifact, metrics: Iterable[tuple[Mapping[str, float], Any]]) -> bool:
         """Adds final metrics to an artifact's run and, if it has one, to its logged model.
 
-        `metrics` are pairs of metrics and the MLflow dataset (see `logged_models.dataset_entry`) that they
-        are about on the page of models. Metrics with equal values are not logged again. Returns False if the
-        artifact has no run.
+        `metrics` are pairs of metrics and the MLflow dataset that they are about on the page of models (see
+        `logged_models.benchmark_dataset`). Metrics with equal values are not logged again. Returns False if
+        the artifact has no run.
         """
         run = self._find(f"tags.`undertow.key` = '{key(artifact)}'")
         if run is None:

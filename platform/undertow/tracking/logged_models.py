@@ -14,6 +14,7 @@ from typing import Any
 from undertow.storage.manifest import Manifest
 from undertow.storage.store import Store
 from undertow.study.datasets import Dataset
+from undertow.study.harness_task import HarnessTask
 from undertow.study.identity import key
 from undertow.study.study import Study
 
@@ -107,11 +108,17 @@ def evaluation_dataset(study: Study) -> Any:
     )
 
 
-def dataset_entry(name: str, digest: str, source_type: str, source: str) -> Any:
-    """An MLflow dataset for metrics to refer to; `source` is JSON, `digest` is cut to MLflow's length."""
+def benchmark_dataset(task: HarnessTask) -> Any:
+    """A task of lm-evaluation-harness as an MLflow dataset, to which the models' scores refer."""
     from mlflow.entities import Dataset as MlflowDataset
 
-    return MlflowDataset(name=name, digest=digest[:DIGEST], source_type=source_type, source=source)
+    settings = {"task": task.name, "few_shot": task.few_shot, "limit": task.limit, "chat": task.chat}
+    return MlflowDataset(
+        name=task.label,
+        digest=task.definition[:DIGEST],
+        source_type="lm_eval",
+        source=json.dumps({**settings, "harness": task.harness, "definition": task.definition}),
+    )
 
 
 def dataset_input(entry: Any, context: str, dataset_key: str = "") -> Any:
