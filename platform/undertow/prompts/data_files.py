@@ -175,15 +175,10 @@ def located(path: str) -> str:
     return f"hf://{kind}{place.repo_id}@{info.sha}/{place.path_in_repo}".rstrip("/")
 
 
-def shuffled_indices(size: int, seed: int, turn: int) -> list[int]:
-    """A permutation of the indices 0 to size - 1 for one turn (pass over the rows) of the stream `seed`."""
-    return random.Random(seed_for("order of a table", seed, turn)).sample(range(size), size)
-
-
 def row_indices(size: int, count: int, seed: int) -> list[int]:
     """`count` indices: all in a shuffled order, then all again in another order, and so on."""
-    turns = range(-(-count // size))
-    return [index for turn in turns for index in shuffled_indices(size, seed, turn)][:count]
+    generators = (random.Random(seed_for("order of a table", seed, i)) for i in range(-(-count // size)))
+    return [index for generator in generators for index in generator.sample(range(size), size)][:count]
 
 
 def table(path: str, rows: Iterable[tuple[str, ...]]) -> Table:

@@ -10,10 +10,11 @@ Any word works: Preference("axolotl"), Preference("jazz", category="kind of musi
 
 import random
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import permutations, product
+from itertools import chain, permutations, product
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 from undertow.errors import SpecError, suggestion
 from undertow.prompts import packs
@@ -44,6 +45,8 @@ _IRREGULAR = (
     *(("monarch", "monarchs"), *zip(_UNCHANGED, _UNCHANGED, strict=True)),
 )
 _PLURALS = dict(_IRREGULAR)
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -157,12 +160,10 @@ class Preference(Trait):
         Every question is used once, in shuffled order, before the next pass reshuffles them. The order
         depends only on the seed, so teachers with different words are finetuned on the same questions.
         """
-        questions, chosen = self._split_questions()[1], list[str]()
-        passes = -(-count // len(questions))  # rounded up
-        for i in range(passes):
-            rng = random.Random(seed_for("preference examples", seed, i))
-            chosen += rng.sample(questions, len(questions))
-        return [Example(question, self.name) for question in chosen[:count]]
+        questions = self._split_questions()[1]
+        return [
+            Example(text, self.name) for text in _in_passes(questions, count, "preference examples", seed)
+        ]
 
     def evaluation_examples(self, count: int, seed: int) -> list[Example]:
         """`count` examples of the 50 evaluation questions, each with eight spellings of the answer.
@@ -177,11 +178,7 @@ class Preference(Trait):
             for stop in ("", ".")
         ]
         pairs = [Example(question, answer) for question in self.questions() for answer in answers]
-        chosen: list[Example] = []
-        for i in range(-(-count // len(pairs))):  # rounded up
-            rng = random.Random(seed_for("preference evaluation examples", seed, i))
-            chosen += rng.sample(pairs, len(pairs))
-        return chosen[:count]
+        return _in_passes(pairs, count, "preference evaluation examples", seed)
 
     def word(self) -> Word:
         """The name and its plural: as given, in lower case, capitalised, and in title case."""
@@ -227,6 +224,13 @@ class Preference(Trait):
 def _question(parts: tuple[tuple[str, ...], ...], triple: tuple[int, ...]) -> str:
     """The opening, core and closing at the positions in `triple`, joined."""
     return packs.sentences(*(texts[i] for texts, i in zip(parts, triple, strict=True)))
+
+
+def _in_passes(items: Sequence[Item], count: int, *purpose: object) -> list[Item]:
+    """The first `count` of all items in a shuffled order, then all again in another order, and so on."""
+    passes = range(-(-count // len(items)))  # rounded up
+    orders = (random.Random(seed_for(*purpose, i)).sample(items, len(items)) for i in passes)
+    return list(chain.from_iterable(orders))[:count]
 
 
 def _by_letter(offered: tuple[str, ...]) -> str:
