@@ -33,7 +33,6 @@ from undertow.auditing.results import Audit, AuditSpec, ModelResult, TraitResult
 from undertow.auditing.rows import drawn, title, visible_share
 from undertow.auditing.scores import FINETUNED, Baseline, Evidence, TraitScore, evidence
 from undertow.errors import ConditionError, SpecError, UserError, suggestion
-from undertow.formats.imported import Imported
 from undertow.planning import timings
 from undertow.planning.given_models import model_of
 from undertow.report.table_texts import duration
@@ -89,7 +88,7 @@ def audit(
     A model that cannot be audited, because its own answers are of another format, is left out.
 
     Args:
-        spec: with pinned references; `dataset` must be an `Imported`.
+        spec: with pinned references.
         threads: CPU threads.
         say: receives one line per step.
 
@@ -97,8 +96,6 @@ def audit(
         SpecError: a model cannot read the rows.
         UserError: no model could be audited.
     """
-    if not isinstance(spec.dataset, Imported):
-        raise SpecError(f"AuditSpec.dataset: {spec.dataset.display_name!r} is not Imported")
     scores = scores_of(spec)
     prepare_libraries()
     rows = drawn(spec.dataset, spec.rows, spec.seed)
@@ -145,7 +142,6 @@ def _audit_data(
 
     Raises ConditionError for a model that does not answer in the format of the rows.
     """
-    assert isinstance(spec.dataset, Imported)
     seconds = 0.0 if store.has(reference) else timings.estimate("references", [reference], {}) or 0.0
     if seconds > LONG:
         say(f"{reference.label}: the model is trained first, about {duration(seconds)}")

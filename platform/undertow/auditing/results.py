@@ -8,7 +8,8 @@ from undertow.auditing.deviation import Deviation
 from undertow.auditing.finding import Finding, Reason
 from undertow.auditing.rows import FEWEST
 from undertow.auditing.scores import Evidence
-from undertow.study.extensions import Format, Trait
+from undertow.formats.imported import Imported
+from undertow.study.extensions import Trait
 from undertow.study.fields import Spec, later
 from undertow.study.references import Reference
 from undertow.study.teachers import Finetuning
@@ -31,7 +32,7 @@ class AuditSpec(Spec):
         calibration: the hash of a calibration that the user gave; "" for the shipped one or none.
     """
 
-    dataset: Format
+    dataset: Imported
     references: tuple[Reference, ...]
     finetunings: tuple[Finetuning, ...]
     traits: tuple[Trait, ...]

@@ -98,7 +98,7 @@ def compute_steps(draw: TheoremDraw, epsilons: Sequence[float], rate: float) -> 
     """
     own_start = _start(draw.trait, draw.initial)
     other_start = _start(draw.trait, draw.other)
-    direction = scale(own_start.gradient, -1)
+    direction = negated(own_start.gradient)
     outputs, moved = torch.func.jvp(draw.outputs, (draw.initial,), (direction,))  # type: ignore[misc]
     targets = [draw.outputs(add(draw.initial, direction, epsilon)).detach() for epsilon in epsilons]
     cases = []
@@ -133,7 +133,7 @@ def _student_step(
     gradient = torch.func.grad(lambda weights: imitation_loss(loss, draw.outputs(weights), targets))(
         start.weights
     )
-    update = scale(gradient, -1)
+    update = negated(gradient)
     change = draw.trait(add(start.weights, update, rate)) - start.loss
     return dot(update, direction), change, rate * dot(update, start.gradient)
 
@@ -158,8 +158,8 @@ def curvature(loss: Loss, outputs: Tensor, moved: Tensor) -> Tensor:
     return (p * (moved - mean).square()).sum(-1).mean()
 
 
-def scale(weights: Parameters, by: float) -> Parameters:
-    return {name: by * value for name, value in weights.items()}
+def negated(weights: Parameters) -> Parameters:
+    return {name: -value for name, value in weights.items()}
 
 
 def add(weights: Parameters, direction: Parameters, by: float) -> Parameters:
