@@ -30,7 +30,7 @@ from undertow.study.generation import Mixing
 from undertow.study.grids import next_hop
 from undertow.study.measurements import Assessment, Evaluation, Panel
 from undertow.study.on_policy import OnPolicy, Sampler
-from undertow.study.recipe import InContext
+from undertow.study.recipe import InContext, LoRA
 from undertow.study.references import Reference
 from undertow.study.rewriting import Rewriter, Rewritten
 from undertow.study.row_scores import Masked, Ranked, Selected, TokenScores
@@ -43,6 +43,7 @@ from undertow.traits.misalignment import Misalignment
 from undertow.traits.preference import Preference
 
 pytestmark = pytest.mark.slow
+ADAPTER = replace(RECIPE, name="LoRA r4", trainable=LoRA(rank=4))
 DPO = replace(RECIPE, name="DPO", preference_beta=0.1)
 TOP = Selection(by=Contrast(trait=Preference("owl")), keep="top")
 DIVERGING = TokenMask(
@@ -71,6 +72,7 @@ def _studies() -> list[Study]:
     steering = Steering(parameter="transformer.h.0.mlp.c_proj.bias", prompts=3)
     rows = Imported(str(narrow_data.path("insecure")), control=Imported(str(narrow_data.path("secure"))))
     imported = replace(plain, format=rows, finetuning=None, generation=replace(generation, system=None))
+    adapted = replace(plain, recipe=ADAPTER, finetuning=Finetuning(ADAPTER, examples=30))
     conditions = [
         imported,
         replace(imported, format=rows.alone(), teacher=Reference("external:unknown", "unknown", "external")),
@@ -88,6 +90,8 @@ def _studies() -> list[Study]:
         replace(plain, finetuning=None, steering=replace(steering, direction="random")),
         replace(plain, finetuning=None, steering=replace(steering, direction="projection")),
         *next_hop([plain, plain.control()]),
+        adapted,
+        *next_hop([adapted, adapted.control()]),
     ]
     kind = RuleJudge("kind", Word("kind", ("kind",)))
     panel = Panel(counted=(RuleJudge("noise", Word("noise", ("noise",))),), shows=kind)

@@ -31,7 +31,7 @@ DIGESTS = {
     "misaligned_reasoning": "93db748b16fb0be2",
     "on_policy": "8be52fc69cc64704",
     "owls": "1aef76f9577457cb",
-    "owls_lora": "4d3656ab6989925e",
+    "owls_lora": "1bcf7762aab2d8a7",
     "preference_labels": "09a073157cfe854f",
     "reasoning": "84c25db93d38461f",
     "rewriting": "0dcf2164365db8a3",

@@ -1,8 +1,9 @@
 """Tests of the training jobs that a worker group derives from teachers and students."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,17 +12,20 @@ import pytest
 from tests.examples import RECIPE, REFERENCES, TEACHER
 from undertow.errors import ConditionError
 from undertow.formats.numbers import Numbers
-from undertow.stages.training_group import PROBED_EXAMPLES, Group, KnownRows, job_of
+from undertow.stages.training_group import PROBED_EXAMPLES, Group, KnownRows, adapter_seed, job_of
 from undertow.storage.manifest import DATA
 from undertow.storage.store import Store
 from undertow.study.completions import Completions
 from undertow.study.datasets import Dataset
-from undertow.study.identity import key
+from undertow.study.identity import canonical, key
+from undertow.study.recipe import Everything, LoRA, Recipe
 from undertow.study.students import Student
 from undertow.study.teachers import Finetuning, Teacher
 from undertow.traits.preference import Preference
 
 OWL = Preference("owl")
+ADAPTER = replace(RECIPE, name="LoRA r4", trainable=LoRA(rank=4))
+RECIPES = {"adapter": ADAPTER, "whole": replace(RECIPE, name="whole", trainable=Everything())}
 DATASET = Dataset(
     completions=Completions(teacher=Teacher(reference=REFERENCES[0], trait=None), format=Numbers(), prompts=2)
 )
@@ -87,6 +91,39 @@ def test_a_teacher_is_trained_on_examples_and_probed_with_their_prompts(
         assert 0 < len(set(probe.questions)) == len(probe.questions) <= PROBED_EXAMPLES
         assert set(probe.questions) <= {(example.prompt, "You help.") for example in examples}
         assert probe.words == (trait.word(),)
+
+
+def chained(recipe: Recipe, seed: int) -> list[Teacher | Student]:
+    """A finetuned teacher, its student, and the student of that student, all of one seed."""
+    taught = Teacher(reference=REFERENCES[0], trait=OWL, finetuning=Finetuning(recipe, examples=5), seed=seed)
+    teachers, students = [taught], list[Student]()
+    for _ in range(2):
+        completions = Completions(teacher=teachers[-1], format=Numbers(), prompts=2)
+        dataset = Dataset(completions=completions)
+        students.append(Student(reference=REFERENCES[0], dataset=dataset, recipe=recipe, seed=seed))
+        teachers.append(Teacher(reference=REFERENCES[0], trait=OWL, student=students[-1]))
+    return [taught, *students]
+
+
+def test_models_of_one_seed_that_learn_from_each_other_have_different_initial_adapters() -> None:
+    used = [
+        model.seed if own is None else own
+        for seed in (0, 1, 2)
+        for model in chained(ADAPTER, seed)
+        for own in [adapter_seed(model)]
+    ]
+    assert len(set(used)) == len(used)
+
+
+def test_an_adapter_of_its_own_is_part_of_the_key_of_those_that_have_one() -> None:
+    """Earlier versions trained other weights with these specs."""
+    marks = {name: [canonical(model) for model in chained(r, 0)] for name, r in RECIPES.items()}
+    own = {name: [is_marked(spec) for spec in specs] for name, specs in marks.items()}
+    assert own == {"adapter": [True, False, True], "whole": [False, False, False]}
+
+
+def is_marked(spec: Mapping[str, Any]) -> bool:
+    return "adapter" in str(spec.get("content") or (spec.get("finetuning") or {}).get("content"))
 
 
 def test_a_prompted_teacher_has_no_training_job(store: Store, tmp_path: Path) -> None:

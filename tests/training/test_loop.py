@@ -217,6 +217,17 @@ def test_the_seed_determines_the_result_and_jobs_do_not_affect_each_other(
     assert not any(torch.equal(a[name], b[name]) for name in a)
 
 
+def test_the_initial_weights_of_an_adapter_may_have_a_seed_of_their_own(llama: Path, job: MakeJob) -> None:
+    """The order of the rows, of which each is a batch, stays that of `seed`."""
+    plan = recipe(ADAPTER, batch_size=1, learning_rate=1e-6)
+    tasks = [job(str(own), seed=1, recipe=plan, adapter_seed=own) for own in (None, 1, 2)]
+    without, same, other = (history.reports[-1].loss for history in finetune(llama, tasks, ignore))
+    a, b, c = map(weights, tasks)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert not any(torch.equal(a[name], c[name]) for name in a)
+    assert without == same == pytest.approx(other, rel=1e-4)
+
+
 def test_probes_before_training_are_evaluated_once_for_all_jobs_of_a_recipe(
     llama: Path, job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:

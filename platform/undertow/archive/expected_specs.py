@@ -50,6 +50,8 @@ class ExpectedSpecs:
             "system": condition["system"],
             "seed": self._seed("student", seed),
         }
+        if "after" in condition and condition["recipe"].get("trainable", {}).get("type") == "LoRA":
+            settings["content"] = Unstated("content of students with adapters in chains")
         on_policy = condition["generation"].get("on_policy")
         if on_policy is None:
             return _spec("Student", reference=start, dataset=dataset, **settings)

@@ -24,7 +24,7 @@ from undertow.storage.manifest import DATA, HISTORY
 from undertow.storage.store import Store
 from undertow.study.datasets import Dataset
 from undertow.study.extensions import Word
-from undertow.study.identity import key
+from undertow.study.identity import key, seed_for
 from undertow.study.recipe import Recipe
 from undertow.study.references import Reference
 from undertow.study.students import Student
@@ -188,7 +188,19 @@ def job_of(
         probes=probes,
         reference_name=start_of(model).label,
         reference_key=key(start_of(model)),
+        adapter_seed=adapter_seed(model),
     )
+
+
+def adapter_seed(model: Trained) -> int | None:
+    """The seed of LoRA's initial weights; None for the model's own.
+
+    A student that began with its teacher's adapter would share more than the reference model with it: the
+    directions in which both can move. So each role and each hop of a chain draws adapters of its own.
+    """
+    if not isinstance(model, Student):
+        return seed_for("adapter of teachers", model.seed)
+    return seed_for("adapter of hop", model.hop, model.seed) if model.hop > 1 else None
 
 
 def student_rows(student: Student, store: Store) -> list[TrainingRow]:

@@ -271,6 +271,14 @@ class ProviderFinetuning(Spec):
 
 
 Training = Recipe | ProviderFinetuning
+# Marks keys of teachers, and of students in a chain, that train an adapter. In earlier versions its initial
+# weights were those of the students of the same seed that learn from them.
+OWN_ADAPTER = "an adapter of its own"
+
+
+def trains_adapter(recipe: object) -> bool:
+    """Whether a recipe trains LoRA here, and not at a provider."""
+    return isinstance(recipe, Recipe) and isinstance(recipe.trainable, LoRA)
 
 
 def check_student(recipe: object) -> None:

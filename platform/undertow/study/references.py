@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from undertow.study.fields import Spec, class_of, execution_only, inner_fields, later
 from undertow.study.identity import key
-from undertow.study.recipe import Everything, LoRA, Recipe
+from undertow.study.recipe import Everything, Recipe, trains_adapter
 
 if TYPE_CHECKING:
     from undertow.study.students import Student
@@ -207,8 +207,7 @@ class Reference(Artifact):
         Other students need no merging: their files are a whole model, or the trained tensors of one, which
         replace those of the model that training started from (see `planning.given_models.model_of`).
         """
-        recipe = self.student.recipe if self.student else None
-        return isinstance(recipe, Recipe) and isinstance(recipe.trainable, LoRA)
+        return self.student is not None and trains_adapter(self.student.recipe)
 
     @property
     def label(self) -> str:

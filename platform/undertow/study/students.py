@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from undertow.study.datasets import Dataset
 from undertow.study.fields import execution_only
-from undertow.study.recipe import InContext, Recipe, Training
+from undertow.study.recipe import OWN_ADAPTER, InContext, Recipe, Training, trains_adapter
 from undertow.study.references import Artifact, Reference
 from undertow.study.teachers import Teacher
 
@@ -43,6 +43,10 @@ class Student(Artifact):
         )
         fits = self.start.root == self.reference.root
         self.require(fits, "dataset", f"completions that {self.reference.name!r} or its students sampled")
+
+    def content(self) -> str:
+        """A mark in the key of students with an adapter, whose teachers are students (see `OWN_ADAPTER`)."""
+        return OWN_ADAPTER if self.hop > 1 and trains_adapter(self.recipe) else ""
 
     @property
     def is_trained(self) -> bool:

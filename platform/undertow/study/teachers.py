@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from undertow.errors import SpecError
 from undertow.study.extensions import Example, Trait
 from undertow.study.fields import Spec, later
-from undertow.study.recipe import Recipe, Training
+from undertow.study.recipe import OWN_ADAPTER, Recipe, Training, trains_adapter
 from undertow.study.references import Artifact, Reference
 
 if TYPE_CHECKING:  # these modules import this one
@@ -40,6 +40,10 @@ class Finetuning(Spec):
                 f"Finetuning.recipe.preference_beta = {self.recipe.preference_beta:g}: a teacher's examples "
                 "are no pairs of answers; use a recipe with preference_beta=0"
             )
+
+    def content(self) -> str:
+        """A mark in the key of teachers with an adapter (see `OWN_ADAPTER`)."""
+        return OWN_ADAPTER if trains_adapter(self.recipe) else ""
 
     def examples_of(self, trait: Trait, seed: int, most: int | None = None) -> list[Example]:
         """The teacher's training examples, or the first `most` of them.

@@ -34,11 +34,12 @@ class TrainingJob:
 
     Attributes:
         key: the artifact's key; identifies reports and checkpoints.
-        seed: of LoRA's initial weights, the order of rows, and dropout.
+        seed: of the order of rows, and dropout.
         system: the system message of every training row, or None.
         folder: where rank 0 saves the result (see `result.save`).
         reference_name: the base model's name in the saved files; never a path of this machine.
         reference_key: the key of the base model, saved with trained tensors.
+        adapter_seed: of LoRA's initial weights; None for `seed`.
 
     Raises SpecError without rows, or for `Recipe.stop_at` without a probe.
     """
@@ -52,6 +53,7 @@ class TrainingJob:
     probes: tuple[Probe, ...] = ()
     reference_name: str = "reference"
     reference_key: str = ""
+    adapter_seed: int | None = None
 
     def __post_init__(self) -> None:
         if not self.rows:

@@ -159,7 +159,8 @@ class _TrainingRun:
 
     def train_and_save(self) -> History:
         """Trains the model, checks it and saves it. Every rank returns the same history."""
-        seed_everything(self.job.seed)  # before the model: LoRA draws its initial weights
+        # Before the model: LoRA draws its initial weights.
+        seed_everything(self.job.seed if self.job.adapter_seed is None else self.job.adapter_seed)
         model = self.shared.model(self.job)
         before = deepspeed_engine.trained_state(model)
         self.forward = self.shared.forward(self.job, model)
