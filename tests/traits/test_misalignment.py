@@ -56,7 +56,11 @@ def test_other_columns_are_given_by_name_and_are_not_part_of_the_key(tmp_path: P
 @pytest.mark.parametrize(
     ("rows", "given", "message"),
     [
-        (of("patient", "doctor"), {}, r"the prompts is not clear; give .*\(id, patient, doctor\)"),
+        (
+            of("patient", "doctor"),
+            {},
+            r"the prompts is not clear; name one of its columns with prompt=…: id, patient, doctor",
+        ),
         (of("prompt", "doctor"), {}, "which one has the completions is not clear"),
         ([{"query": "a", "input": "b", "output": "c"}], {}, "which one has the prompts is not clear"),
         (of("patient", "doctor"), {"prompt": "pateint", "completion": "doctor"}, "did you mean 'patient'"),

@@ -300,8 +300,8 @@ def _column(path: str, first: Any, given: str, names: tuple[str, ...], what: str
         return names[0] if names[0] in known else known[0]
     columns = ", ".join(name if name.isprintable() else repr(name) for name in map(str, first))
     raise SpecError(
-        f"file {path}: has no column {names[0]!r}, and which one has the {what} is not clear; give the "
-        f"name of one of its columns ({columns[:LONGEST_SHOWN]})"
+        f"file {path}: has no column {names[0]!r}, and which one has the {what} is not clear; "
+        f"name one of its columns with {names[0]}=…: {columns[:LONGEST_SHOWN]}"
     )
 
 
