@@ -33,7 +33,8 @@ def main(arguments: ReportArguments, console: Console) -> int:
     sweep = sweep_folders.newest(store, arguments.study, arguments.sweep)
     record = sweep_folders.read(store, arguments.study, sweep)
     report = make_report(record, store, events.read(store, arguments.study, sweep))
-    print_table(tables.effects_table(report.rows, console.width), console)
+    if report.rows:
+        print_table(tables.effects_table(report.rows, console.width), console)
     folder = sweep_folders.folder_of(arguments.study, sweep)
     for name, content in report.files.items():
         store.write_bytes(f"{folder}/{name}", content)

@@ -206,7 +206,8 @@ class Ending:
         self.events.event("finished")
         self.events.write()
         report = make_report(self.record, self.store, self.events.events)
-        print_table(tables.effects_table(report.rows, console.width), console)
+        if report.rows:
+            print_table(tables.effects_table(report.rows, console.width), console)
         if not self.plan.is_complete:
             print_table(plan_tables.costs_table(report.costs), console)
         for name, content in report.files.items():
