@@ -27,8 +27,9 @@ from undertow.study.students import Student
 from undertow.study.teachers import Finetuning, Teacher
 
 FILE = "paces.json"
-# Minimum share of a wave's seconds that counts as work, for waves shorter than their expected starts.
-MINIMUM_WORK_SHARE = 0.1
+# A wave must take this many times its expected starts and overhead to change a pace. In a shorter one, a slow
+# start would count as work, and the next plan would multiply it by the number of units.
+SHORTEST = 5
 
 
 class Pace(NamedTuple):
@@ -94,7 +95,7 @@ def add(store: Store, wave: Wave, done: Iterable[Timing]) -> None:
     """Stores the paces that a wave measured, replacing earlier ones.
 
     The wave's wall-clock time is divided in proportion to the duration of tasks, so that failed tasks take
-    their share of it too.
+    their share of it too. A short wave of nano models (see `SHORTEST`) changes no pace.
     """
     local = [timing for timing in done if units(timing.artifact) and not is_at_provider(timing.artifact)]
     finished = [timing for timing in local if timing.units]
@@ -102,7 +103,9 @@ def add(store: Store, wave: Wave, done: Iterable[Timing]) -> None:
         return
     wall_clock = max(timing.at for timing in local)
     fixed = _fixed(wave, list({timing.artifact for timing in local}))
-    working = max(wall_clock - fixed, MINIMUM_WORK_SHARE * wall_clock)
+    if wall_clock < SHORTEST * fixed:
+        return
+    working = wall_clock - fixed
     busy = sum(timing.seconds for timing in local)  # more than `working` if tasks ran concurrently
     by_name: dict[str, list[Timing]] = {}
     for timing in finished:
