@@ -5,9 +5,15 @@ learning). It needs no training, and finds teachers that a prompt made better th
 """
 
 from undertow.auditing.data import AuditData
-from undertow.auditing.scores import TraitScore, summed
+from undertow.auditing.model import totals
+from undertow.auditing.scores import TraitScore
 from undertow.statistics.ttests import Array
 from undertow.study.extensions import Trait
+
+
+def _compute(data: AuditData, trait: Trait) -> Array | None:
+    parts = _by_token(data, trait)
+    return None if parts is None else totals(parts)
 
 
 def _by_token(data: AuditData, trait: Trait) -> list[Array] | None:
@@ -22,7 +28,7 @@ def _by_token(data: AuditData, trait: Trait) -> list[Array] | None:
 PROMPT = TraitScore(
     name="prompt",
     source="likelihood ratio with and without the trait's system prompt",
-    compute=summed(_by_token),
+    compute=_compute,
     by_token=_by_token,
     teacher="prompted",
 )

@@ -61,16 +61,6 @@ class TraitScore:
         return self.by_token is not None
 
 
-def summed(by_token: "ByToken") -> "ByRow":
-    """The `compute` of a score that is the sum of its tokens' parts."""
-
-    def compute(data: "AuditData", trait: Trait) -> Array | None:
-        parts = by_token(data, trait)
-        return None if parts is None else np.array([of_row.sum() for of_row in parts])
-
-    return compute
-
-
 @dataclass(frozen=True, kw_only=True)
 class Baseline:
     """A way to tell audited rows from control rows that knows no trait.
