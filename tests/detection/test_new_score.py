@@ -14,7 +14,7 @@ from tests.detection.written import SWEEP, numbers, sweep
 from tests.examples import study
 from undertow import DetectionScore, register_score
 from undertow.cli.detect import DetectArguments, main
-from undertow.detection.make import SCORES, detect_all
+from undertow.detection import make
 from undertow.detection.scores import AnyScore, SourceData
 from undertow.detection.sources import ComparedSource
 from undertow.errors import UserError
@@ -70,7 +70,7 @@ def registered() -> Iterator[None]:
     register_score(EVEN)
     register_score(EVEN)
     yield
-    SCORES.remove(EVEN)
+    make.SCORES.remove(EVEN)
 
 
 @pytest.mark.usefixtures("registered")
@@ -102,10 +102,11 @@ def test_a_registered_score_is_in_table_csv_json_prose_and_figures(store: Store)
     assert written("even.txt").splitlines() == ["owl · numbers · gpt2-0", "owl · numbers · gpt2-1"]
 
 
-def test_missing_inputs_of_a_score_are_counted(store: Store) -> None:
+def test_missing_inputs_of_a_score_are_counted(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     record = sweep(store, study(seeds=(0,)), numbers, count=20)
     skipping: AnyScore = replace(EVEN, compute=lambda data: EvenNumbers(1, 1, skipped=3))
-    detected = detect_all(record, store, {}, 0.05, scores=[skipping])
+    monkeypatch.setattr(make, "SCORES", [skipping])
+    detected = make.detect_all(record, store, {}, 0.05)
     assert detected.missing == 4 * 3
     assert list(detected.detections[0].results) == ["even numbers"]
 
@@ -113,15 +114,15 @@ def test_missing_inputs_of_a_score_are_counted(store: Store) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"name": "frequencies"}, "the name 'frequencies' is declared twice"),
         ({"csv": {"rows": str}}, r"the column of detection\.csv 'rows' is declared twice"),
         ({"json": {"halves": str}}, r"the field of detection\.json 'halves' is declared twice"),
     ],
 )
 def test_names_that_two_scores_declare_are_rejected(
-    store: Store, changes: dict[str, object], message: str
+    store: Store, changes: dict[str, object], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record = sweep(store, study(seeds=(0,)), numbers, count=2)
     conflicting: AnyScore = replace(EVEN, **changes)  # type: ignore[arg-type]
+    monkeypatch.setattr(make, "SCORES", [*make.SCORES, conflicting])
     with pytest.raises(UserError, match=message):
-        detect_all(record, store, {}, 0.05, scores=[*SCORES, conflicting])
+        make.detect_all(record, store, {}, 0.05)

@@ -59,7 +59,6 @@ def detect_all(
     alpha: float,
     detector: LLMDetector | None = None,
     say: Callable[[str], None] = lambda line: None,
-    scores: Sequence[AnyScore] | None = None,
 ) -> Detected:
     """Computes the scores of every source of a study.
 
@@ -68,9 +67,8 @@ def detect_all(
         alpha: the false discovery rate of the frequencies.
         detector: the language model to ask; None to ask none.
         say: receives one line per source as soon as its scores are computed.
-        scores: None for SCORES.
     """
-    scores = tuple(SCORES if scores is None else scores)
+    scores = tuple(SCORES)
     output.check_scores(scores)
     detected, library = Detected(scores=scores), Library(store)
     compared = sources(record, store.keys("dataset"))

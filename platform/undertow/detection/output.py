@@ -48,9 +48,8 @@ SOURCE_FIELDS: Mapping[str, Callable[[Detection], object]] = {  # of each source
 
 
 def check_scores(scores: Sequence[AnyScore]) -> None:
-    """Raises UserError if two scores share a name, a CSV column or a JSON field."""
+    """Raises UserError if two scores share a CSV column or a JSON field."""
     declared = {
-        "name": [score.name for score in scores],
         "column of detection.csv": csv_columns(scores),
         "field of detection.json": [*SOURCE_FIELDS, *(field for score in scores for field in score.json)],
     }
