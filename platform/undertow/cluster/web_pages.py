@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from undertow.api.connections import is_loopback
 from undertow.storage.redaction import redacted
 
 DASHBOARD, MLFLOW = 8265, 5000  # the ports on the user's machine
@@ -39,7 +40,7 @@ class Access:
         has_token = variables.get("RAY_AUTH_MODE") == "token"
         if variables.get("KUBERNETES_SERVICE_HOST"):
             return cls(pod=socket.gethostname(), has_token=has_token)
-        host = variables.get("SLURM_SUBMIT_HOST") or ("" if _is_loopback(head) else head)
+        host = variables.get("SLURM_SUBMIT_HOST") or ("" if is_loopback(head) else head)
         user = ""
         with suppress(KeyError, OSError):  # a container without an entry for its user
             user = f"{getpass.getuser()}@"
@@ -81,12 +82,6 @@ class Access:
             return f"http://{host}:{port}"
         # A server that listens on the loopback address of the head is reached from the head itself.
         return f"ssh -L {local}:{host}:{port} {self.login}, then {page}"
-
-
-def _is_loopback(host: str) -> bool:
-    with suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == "localhost"
 
 
 def _is_private(host: str) -> bool:
