@@ -7,8 +7,6 @@ draws itself. The layout is one column, for phones and for print. `page_tables` 
 import re
 import time
 from collections.abc import Mapping, Sequence
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 from undertow.report import along, page_tables, prose
@@ -19,12 +17,11 @@ from undertow.report.preregistration import Preregistration
 from undertow.report.provider_usage import usage_sheet
 from undertow.report.settings import settings_sheet
 from undertow.report.tables import rate_name, sampled_measures
+from undertow.report.templates import cut, template
 from undertow.results.effect_rows import EffectRow, HypothesisOutcome, failed_conditions
 from undertow.results.learning_curves import LearningCurve
 from undertow.results.sweep_folders import VIEWER
 from undertow.statistics.confusion import Confusion
-
-SHOWN_CHARACTERS = 400  # of a prompt or completion
 
 
 def html(
@@ -115,21 +112,6 @@ def inline(svg: bytes) -> str:
     return re.sub(r' (width|height)="[^"]*"', "", start) + ">" + rest
 
 
-@cache
-def template(name: str) -> Any:
-    """The jinja2 template of a page in this folder. It escapes all values that are not marked as safe."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(name)
-
-
 def _by_reason(failed: Mapping[str, str]) -> dict[str, list[str]]:
     """The labels of failed conditions by their reason: one cause often fails many conditions."""
     found: dict[str, list[str]] = {}
@@ -144,16 +126,12 @@ def _rows_by_source(data: ReportData) -> list[dict[str, Any]]:
     opened = [] if first is None else [first, data.controls[first]]
 
     def rows(source: DataSource) -> list[tuple[str, str]]:
-        return [(_cut(prompt), _cut(completion)) for prompt, completion in data.samples[source].rows]
+        return [(cut(prompt), cut(completion)) for prompt, completion in data.samples[source].rows]
 
     return [
         {"name": page_tables.source_name(source), "rows": rows(source), "open": source in opened}
         for source in sorted(data.sources, key=lambda source: source not in opened)
     ]
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + " …"
 
 
 def _sweep(events: Sequence[Mapping[str, Any]]) -> dict[str, str]:

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from undertow.report.gather import ReportData
-from undertow.report.page import template
 from undertow.report.page_tables import source_name
+from undertow.report.templates import template
 from undertow.report.viewer_answers import (
     AnswerPair,
     EvaluationRows,
