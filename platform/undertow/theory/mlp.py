@@ -126,14 +126,13 @@ class _Group:
         optimizers = {
             arm: nets.optimizer(e.optimizer, stack, e.learning_rate) for arm, stack in stacks.items()
         }
-        first_logit = {"auxiliary": self.images.classes, "all": 0, "": 0}
         for batch, rows in self._batches():
             noise = self._noise(batch, rows)
             with torch.no_grad():
                 targets = nets.logits(teachers, noise, e.activation)
             for arm, stack in stacks.items():
                 outputs = nets.logits(stack, noise, e.activation)
-                first = first_logit[arm[0]]
+                first = self.images.classes if arm[0] == "auxiliary" else 0
                 losses = nets.imitation_loss(e.loss, outputs[..., first:], targets[..., first:])
                 nets.optimizer_step(optimizers[arm], losses)
         return {arm: [part.detach() for part in stack] for arm, stack in stacks.items()}

@@ -27,11 +27,7 @@ class Workers:
 
     def mean(self, total: float, count: float) -> float:
         """The sum of `total` over the workers, divided by `count`, which must be equal on all of them."""
-        if self.world == 1:
-            return total / count
-        summed = torch.tensor([total], dtype=torch.float64, device=self.device)
-        dist.all_reduce(summed)
-        return float(summed) / count
+        return float(self.summed(torch.tensor([total], dtype=torch.float64))) / count
 
     def summed(self, values: torch.Tensor) -> torch.Tensor:
         """The sum of a tensor over the workers, on every rank. Collective."""
