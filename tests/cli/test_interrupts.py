@@ -178,6 +178,6 @@ def test_the_second_interrupt_ends_child_processes() -> None:
 
 def is_ended(process: int) -> bool:
     try:
-        return psutil.Process(process).status() == psutil.STATUS_ZOMBIE
+        return bool(psutil.Process(process).status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return True
