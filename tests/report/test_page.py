@@ -1,6 +1,7 @@
 """The HTML report: complete, self-contained, escaped, and reproducible from the store without Ray."""
 
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,10 +12,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
 from tests.examples import REFERENCES, study
 from tests.filled_store import fill
 from undertow.archive.export import export
+from undertow.cli.report import ReportArguments, main
+from undertow.errors import UserError
 from undertow.planning.cells import Cell
 from undertow.planning.estimate import estimate
 from undertow.report.gather import numbers_in
@@ -342,6 +346,21 @@ def test_the_job_makes_the_report_without_importing_ray_or_torch(store: Store, r
     assert done.stdout.strip() == "0 []", done.stderr
     written = store.read_bytes(f"{sweep_folders.folder_of('small', '20260101T000000')}/effects.csv")
     assert written == report.files["effects.csv"]
+
+
+def test_a_report_is_not_replaced_by_one_with_fewer_effects(
+    store: Store, report: SweepReport, tmp_path: Path
+) -> None:
+    """Evaluations may have been deleted to free disk space."""
+    copy = Store(str(shutil.copytree(store.root, tmp_path / "copy")))
+    place = f"{sweep_folders.folder_of('small', '20260101T000000')}/effects.csv"
+    copy.write_bytes(place, report.files["effects.csv"])
+    arguments = ReportArguments(study="small", storage=copy.url)
+    assert main(arguments, Console(quiet=True)) == 0
+    shutil.rmtree(tmp_path / "copy" / "artifacts" / "evaluation")
+    with pytest.raises(UserError, match="evaluations are missing in the storage; its report is kept"):
+        main(arguments, Console(quiet=True))
+    assert copy.read_bytes(place) == report.files["effects.csv"]
 
 
 @pytest.mark.parametrize(

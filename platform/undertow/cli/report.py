@@ -7,10 +7,11 @@ import tyro
 from rich.console import Console
 
 from undertow.cli.entry import option
+from undertow.errors import UserError
 from undertow.report import tables
 from undertow.report.make import HTML, make_report
 from undertow.report.table_texts import print_table
-from undertow.results import events, sweep_folders
+from undertow.results import csv_tables, events, sweep_folders
 from undertow.storage.store import Store
 from undertow.sweep.progress import print_line
 
@@ -28,17 +29,34 @@ class ReportArguments:
 
 
 def main(arguments: ReportArguments, console: Console) -> int:
-    """Writes the report's files into the sweep's folder and prints the effects. Returns 0."""
+    """Writes the report's files into the sweep's folder and prints the effects. Returns 0.
+
+    Raises UserError if the report that exists has more effects: evaluations were deleted since.
+    """
     store = Store(arguments.storage)
     sweep = sweep_folders.newest(store, arguments.study, arguments.sweep)
     record = sweep_folders.read(store, arguments.study, sweep)
     report = make_report(record, store, events.read(store, arguments.study, sweep))
+    folder = sweep_folders.folder_of(arguments.study, sweep)
+    before, now = (
+        csv_tables.conditions_of(table)
+        for table in (
+            store.read_text(f"{folder}/{csv_tables.EFFECTS}"),
+            report.files[csv_tables.EFFECTS].decode(),
+        )
+    )
+    for line in report.damaged.values():
+        print_line(line, console)
+    if now < before:
+        raise UserError(
+            f"sweep {sweep} of {arguments.study}: of {before - now} of {before} conditions, evaluations are "
+            "missing in the storage; its report is kept. Run the study again, which makes them"
+        )
     if report.rows:
         print_table(tables.effects_table(report.rows, console.width), console)
-    folder = sweep_folders.folder_of(arguments.study, sweep)
     for name, content in report.files.items():
         store.write_bytes(f"{folder}/{name}", content)
-    for line in (*report.verdicts, *report.damaged.values()):
+    for line in report.verdicts:
         print_line(line, console)
     if note := sweep_folders.better_than(store, arguments.study, sweep):
         print_line(note, console)
