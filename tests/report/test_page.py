@@ -358,7 +358,9 @@ def test_a_report_is_not_replaced_by_one_with_fewer_effects(
     arguments = ReportArguments(study="small", storage=copy.url)
     assert main(arguments, Console(quiet=True)) == 0
     shutil.rmtree(tmp_path / "copy" / "artifacts" / "evaluation")
-    with pytest.raises(UserError, match="evaluations are missing in the storage; its report is kept"):
+    with pytest.raises(
+        UserError, match=r"lacks evaluations of (\d+) of the \1 conditions in its report, which is kept"
+    ):
         main(arguments, Console(quiet=True))
     assert copy.read_bytes(place) == report.files["effects.csv"]
 

@@ -49,8 +49,8 @@ def main(arguments: ReportArguments, console: Console) -> int:
         print_line(line, console)
     if now < before:
         raise UserError(
-            f"sweep {sweep} of {arguments.study}: of {before - now} of {before} conditions, evaluations are "
-            "missing in the storage; its report is kept. Run the study again, which makes them"
+            f"sweep {sweep} of {arguments.study}: the storage lacks evaluations of {before - now} of the "
+            f"{before} conditions in its report, which is kept; run the study again to make them"
         )
     if report.rows:
         print_table(tables.effects_table(report.rows, console.width), console)

@@ -22,10 +22,9 @@ class Attempts:
     """
 
     def __init__(self, actor: str | None, folder: Path | None = None) -> None:
-        """`actor`: its id."""
-        self._file = (
-            (folder or Path(tempfile.gettempdir())) / f"undertow-tasks-{actor}.json" if actor else None
-        )
+        """`actor`: its id; None outside of actors. `folder`: by default that of temporary files."""
+        folder = folder or Path(tempfile.gettempdir())
+        self._file = folder / f"undertow-tasks-{actor}.json" if actor else None
 
     def begin(self, task: bytes) -> int:
         """Records that a task begins. Returns how many processes have ended in it before."""

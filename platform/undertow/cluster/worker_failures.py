@@ -94,7 +94,7 @@ def in_words(error: BaseException, remedy: Remedy, losses: int = 1) -> str:
 
 
 def vanished(remedy: Remedy) -> str:
-    """What is known about a process that ended without a message."""
+    """The end of a process without a message, as the rest of a sentence about it, and the remedy."""
     return (
         "was killed or crashed without a message; if the kernel killed it for lack of memory "
         f"(`dmesg` shows that), {remedy.machine}"

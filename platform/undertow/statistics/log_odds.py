@@ -28,8 +28,8 @@ from undertow.statistics.ttests import Array
 SMALLEST = 1e-6  # probabilities closer to 0 or 1 count as this close, see `of_probability`
 # The gap between neighbouring students that shows two modes: odds that differ by a factor of 20. Published
 # bimodal seeds leave gaps of 3.1 and 4.4 (.03/.18/.83 and .10/.90/.94). It is also larger than the sampling
-# noise of rare answers: 0 and 9 matches among many answers are less than 3 apart,
-# or 0 and 4 if judges drop half of them.
+# noise of rare answers: 0 and 9 matches among many answers are less than 3 apart, or 0 and 4 if judges drop
+# half of the answers.
 MODE_GAP = 3.0
 
 
