@@ -11,6 +11,7 @@ from tests.stages.test_grouping import cells
 from undertow.cluster.interrupts import StoppedError, allow_pipelines, stopped_on_error
 from undertow.stages.ready_groups import ReadyGroups
 from undertow.stages.training_group import Group
+from undertow.stages.trials import group_parameters
 from undertow.study.identity import key
 
 FIRST, SECOND = (Group((cell.student,)) for cell in cells(study())[:2])
@@ -20,9 +21,10 @@ def test_tune_gets_the_groups_in_their_order_with_what_they_train() -> None:
     ready = ReadyGroups()
     assert [ready.add(FIRST), ready.add(SECOND)] == [0, 1]
     trials = [ready.suggest("a"), ready.suggest("b")]
-    assert [trial["group"] for trial in trials] == [0, 1]
-    assert [trial["keys"] for trial in trials] == [[key(group.models[0])] for group in (FIRST, SECOND)]
-    assert {"trait", "format", "teacher", "student", "recipe", "seeds"} <= trials[0].keys()
+    assert trials == [
+        {"group": number, **group_parameters(group), "keys": [key(group.models[0])]}
+        for number, group in enumerate([FIRST, SECOND])
+    ]
 
 
 def test_tune_waits_while_a_trial_runs_and_no_group_is_ready() -> None:

@@ -1,12 +1,9 @@
 """Tests of what Ray Tune shows of a trial: the parameters and the name of what its group trains."""
 
-from typing import Any
-
 import pytest
 
 from tests.examples import study
 from tests.stages.test_grouping import NANO, REAL, cells, on
-from undertow.stages.finetuning import group_grid
 from undertow.stages.grouping import groups
 from undertow.stages.training_group import Group
 from undertow.stages.trials import (
@@ -78,21 +75,3 @@ def test_names_of_trials_are_distinct_and_valid_names_of_folders() -> None:
 )
 def test_seeds_are_listed_briefly(seeds: list[int], words: str) -> None:
     assert seeds_in_words(seeds) == words
-
-
-def tune_configs(param_space: dict[str, Any]) -> list[dict[str, Any]]:
-    """The configurations of the trials that Tune makes from a parameter space, as `Tuner.fit` makes them."""
-    from ray.tune.impl.placeholder import create_resolvers_map, inject_placeholders, resolve_placeholders
-    from ray.tune.search.variant_generator import generate_variants
-
-    resolvers, configs = create_resolvers_map(), []
-    for _, spec in generate_variants({"config": inject_placeholders(param_space, resolvers)}):
-        resolve_placeholders(spec["config"], resolvers)
-        configs.append(spec["config"])
-    return configs
-
-
-def test_the_grid_of_tune_has_one_trial_per_group_with_its_parameters() -> None:
-    parameters = [group_parameters(group) for group in students(on(REAL))]
-    configs = tune_configs(group_grid(parameters))
-    assert configs == [{"group": number, **shown} for number, shown in enumerate(parameters)]

@@ -1,14 +1,18 @@
-"""Trains worker groups as they become ready: one run of Ray Tune to which a schedule hands its trials.
+"""Trains groups of models as they become ready: one run of Ray Tune, with a trial for each group.
 
-`finetuning.train` gives Tune the grid of all groups of a wave. Here Tune asks a searcher for its next trial,
-and the searcher has one when the schedule has started a group. The trials are the same: their parameters
-state what they train, and each drives a worker group of Ray Train with DeepSpeed.
+Tune asks a searcher for its next trial. A wave adds all its groups at once (`train`); an overlapping schedule
+adds each when it starts it (`train_as_ready`). The parameters of a trial state what it trains, and it drives
+a worker group of Ray Train with DeepSpeed.
+
+Reports of epochs and steps reach the sweep through one queue. If the node of a trial is lost, Tune restarts
+the trial. A trial reports any other failure instead of raising it, so that Tune does not retry it.
 
 This module imports Ray Tune, so it is imported only where a sweep trains.
 """
 
 import queue
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ray import tune
@@ -21,10 +25,10 @@ from undertow.cluster.placement_groups import without_orphans
 from undertow.cluster.worker_failures import LOST_NODES, TRAINING, in_words
 from undertow.engines.quiet import quiet
 from undertow.planning.resources import Machine
-from undertow.stages.finetuning import TRIAL_MEMORY, set_environment_of_trials, train_in_workers
+from undertow.stages.finetuning import train_in_workers
 from undertow.stages.training_group import Group, Watched
 from undertow.stages.training_listener import TrainingListener
-from undertow.stages.trials import group_name, group_parameters
+from undertow.stages.trials import TRIAL_MEMORY, group_name, group_parameters, set_environment_of_trials
 from undertow.stages.weights import Trained
 from undertow.storage.store import Store
 from undertow.study.identity import key
@@ -120,6 +124,37 @@ class _Ends(Callback):
         return _Ends, ()  # see `ReadyGroups`
 
 
+def train(
+    groups: Sequence[Group], store: Store, machine: Machine, listener: TrainingListener
+) -> dict[str, str]:
+    """Trains groups that are all ready. Returns the reasons of failures by model key.
+
+    Args:
+        listener: receives all reports but failures, which are returned.
+    """
+    ready, failures = ReadyGroups(), dict[str, str]()
+    for group in groups:
+        ready.add(group)
+    ready.close()
+
+    def end(number: int, failure: str) -> None:
+        for model in groups[number].models:
+            if failure and not store.has(model):
+                failures.setdefault(key(model), failure)
+
+    train_as_ready(
+        ready,
+        {key(model): model for group in groups for model in group.models},
+        store,
+        machine,
+        watch=groups[0].watch,
+        system=groups[0].system,
+        listener=replace(listener, on_failed=failures.__setitem__),
+        on_end=end,
+    )
+    return failures
+
+
 def train_as_ready(
     ready: ReadyGroups,
     models: Mapping[str, Trained],
@@ -142,7 +177,7 @@ def train_as_ready(
             with the reason if the trial failed, else "".
     """
     set_environment_of_trials()
-    scratch = f"ray-{min(models)[:16]}"
+    scratch = f"ray-{min(models)[:16]}"  # a concurrent sweep trains other models
     reports = message_queue()
     with without_orphans(), forwarding(reports, listener.forward) as drain:
 
@@ -166,8 +201,9 @@ def train_as_ready(
             tune_config=tune.TuneConfig(
                 search_alg=ready,
                 num_samples=-1,  # as many as the searcher suggests
-                # By default Tune starts the next trial of a searcher only when the one before runs.
-                max_concurrent_trials=machine.slots,
+                # By default Tune starts the next trial of a searcher only when the one before runs. Some
+                # trials more than slots wait for resources while their controller already starts.
+                max_concurrent_trials=machine.slots + machine.ahead,
                 reuse_actors=False,
                 trial_name_creator=_name,
                 trial_dirname_creator=_name,

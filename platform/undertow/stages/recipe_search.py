@@ -12,10 +12,9 @@ from undertow.cluster.placement_groups import without_orphans
 from undertow.cluster.worker_failures import LOST_NODES, TRAINING, in_words
 from undertow.planning.given_models import is_nano
 from undertow.planning.resources import Machine
-from undertow.stages.finetuning import TRIAL_MEMORY, set_environment_of_trials
 from undertow.stages.search_points import RecipeSearch, TrialOutcome
 from undertow.stages.search_trial import EPOCH, SCORE, run_trial
-from undertow.stages.trials import trial_name
+from undertow.stages.trials import TRIAL_MEMORY, set_environment_of_trials, trial_name
 from undertow.storage.store import Store
 from undertow.study.search_space import Axis, Value, point_label
 

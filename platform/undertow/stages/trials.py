@@ -1,7 +1,7 @@
-"""What Ray Tune shows of a trial: parameters that say what it trains, and its name.
+"""Trials of Ray Tune: the parameters and the name that say what one trains, and the environment of all.
 
 The parameters have the names and values of the columns in MLflow (`tracking.names.columns`), so that a trial
-is found in both. They describe a trial; its worker group follows from the group's number alone.
+is found in both.
 """
 
 import re
@@ -16,6 +16,9 @@ SHOWN = ("trait", "format", "teacher", "student", "recipe")
 PLURALS = {"teacher": "teacher models", "student": "student models"}
 LONGEST_NAME = 72  # characters of a trial's name, which is also the name of its folder
 FEW_SEEDS = 6  # seeds that are listed if they are not consecutive
+# A trial only drives its worker groups. It reserves no CPU, because trials that held the CPUs which their own
+# workers need would wait forever; but a placement group may not be empty, and every node has memory.
+TRIAL_MEMORY = 1_000_000  # bytes
 
 
 def group_parameters(group: Group) -> dict[str, str]:
@@ -60,3 +63,19 @@ def _columns(model: Trained) -> dict[str, str]:
 def _summary(name: str, values: Sequence[str]) -> str:
     distinct = list(dict.fromkeys(values))
     return distinct[0] if len(distinct) == 1 else f"{len(distinct)} {PLURALS.get(name, f'{name}s')}"
+
+
+def set_environment_of_trials() -> None:
+    """Stops Tune from copying AWS keys into its trials' runtime environment, which Ray logs.
+
+    On a local Ray nothing is copied: trials inherit it, and Ray would start each process twice.
+    """
+    from ray.tune.execution import class_cache
+
+    from undertow.cluster.address import is_local
+
+    copied = class_cache.ENV_VARS_TO_PROPAGATE
+    if is_local():
+        copied.clear()
+        class_cache.DEFAULT_ENV_VARS.clear()
+    copied.difference_update({name for name in copied if name.startswith("AWS_")})

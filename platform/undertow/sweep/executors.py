@@ -80,7 +80,8 @@ class Executors:
 
     def _train(self, wave: Wave, models: Sequence[Teacher | Student], machine: Machine) -> None:
         """Trains models: those of local references in worker groups, those of a provider by its jobs."""
-        from undertow.stages import finetuning, grouping, provider_jobs
+        from undertow.stages import grouping, provider_jobs
+        from undertow.stages.ready_groups import train
         from undertow.stages.training_listener import TrainingListener
         from undertow.sweep.training_progress import TrainingProgress
 
@@ -126,7 +127,7 @@ class Executors:
             jobs.begin()  # first, because they take hours and no resources of this machine
             failures: dict[str, str] = {}
             if groups:
-                failures |= finetuning.train(groups, self.store, machine, listener)
+                failures |= train(groups, self.store, machine, listener)
                 self.link.flush_reports()
             for model in local:
                 is_made = trainings.is_made(key(model))
