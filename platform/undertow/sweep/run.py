@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from undertow.cluster.connection import check_place, connect
+from undertow.cluster.node_watch import watched_nodes
 from undertow.engines.quiet import quiet
 from undertow.errors import StorageError
 from undertow.planning import capacity
@@ -33,11 +34,13 @@ from undertow.study.completions import Completions
 from undertow.study.datasets import Dataset
 from undertow.study.identity import key
 from undertow.study.measurements import Assessment, Evaluation, Measurement
+from undertow.study.references import Artifact
 from undertow.study.rewriting import Rewritten
 from undertow.study.students import Student, reference_of
 from undertow.study.study import Study
 from undertow.study.teachers import Teacher
 from undertow.sweep.executors import Executors
+from undertow.sweep.graph import step_of
 from undertow.sweep.overlapping_sweep import OverlappingSweep, reason_for_waves
 from undertow.sweep.plans import ON_ONE_GPU, estimates
 from undertow.sweep.progress import print_line
@@ -106,7 +109,8 @@ def run(
         write_plan(plan, record, events)
         waves = Waves(Executors(plan, store, link, events, console), Leases(store))
         if machine is not None:
-            with link.abandoned_on_error(), waves.leases:
+            trains = any(step_of(artifact).by == "training" for artifact in plan.lacking(Artifact))
+            with link.abandoned_on_error(), waves.leases, watched_nodes(machine, trains, report):
                 if overlap and not (reason := reason_for_waves(plan, machine)):
                     waves.check_references()
                     waves.check_gates()
