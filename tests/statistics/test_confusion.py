@@ -24,7 +24,7 @@ def random_students(traits: int, seeds: int, lift: float, rng: np.random.Generat
     )
 
 
-CONTROLS = [{"owl": 0.1, "cat": 0.2}, {"owl": 0.0, "cat": 0.0}]
+CONTROLS = {0: {"owl": 0.1, "cat": 0.2}, 1: {"owl": 0.0, "cat": 0.0}}
 TWO = students({"owl": [[0.6, 0.1], [0.8, 0.1]], "cat": [[0.1, 0.3], [0.1, 0.5]]})
 
 
@@ -41,11 +41,21 @@ def test_hand_computed_matrix() -> None:
 
 
 def test_each_row_is_compared_with_the_controls_of_its_own_trait() -> None:
-    controls = {"owl": CONTROLS, "cat": [{"owl": 0.1, "cat": 0.3}]}
-    found = confusion(TWO, controls=controls, paired=True)
+    controls = {"owl": CONTROLS, "cat": {5: {"owl": 0.1, "cat": 0.3}}}
+    found = confusion(TWO, controls=controls, paired=False)
     assert np.array(found.differences) == pytest.approx(np.array([[0.65, 0.0], [0.0, 0.1]]))
     assert "different controls" in found.note
     assert confusion(TWO, controls={"owl": CONTROLS}, paired=True).differences is None
+
+
+def test_paired_differences_are_over_the_seeds_of_both_arms() -> None:
+    """As the effects of the conditions are. Seed 1 has no control student, and seed 2 no other student."""
+    some = {0: CONTROLS[0], 2: {"owl": 0.9, "cat": 0.9}}
+    controls = {"owl": some, "cat": some}
+    found = confusion(TWO, controls=controls, paired=True)
+    assert np.array(found.differences) == pytest.approx(np.array([[0.5, -0.1], [0.0, 0.1]]))
+    assert np.array(found.rates) == pytest.approx(np.array([[0.7, 0.1], [0.1, 0.4]]))
+    assert confusion(TWO, controls={**controls, "cat": {2: CONTROLS[0]}}, paired=True).differences is None
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,10 @@ def confusions(
             for word, of_word in by_word.items()
             for cell in of_word
         ]
-        rates_of = {n: [rates(cell, by_word) for cell in cells.get(n, [])] for n in set(control_of.values())}
+        rates_of = {
+            n: {cell.seed: rates(cell, by_word) for cell in cells.get(n, [])}
+            for n in set(control_of.values())
+        }
         controls = {word: rates_of[n] for word, n in control_of.items()}
         found.append((panel, confusion(students, controls=controls, paired=record.study.paired)))
     return found

@@ -53,8 +53,9 @@ class Confusion:
 
     Attributes:
         rates: mean rates over students.
-        differences: `rates` minus the mean rates of the control students of the row's trait; None if a trait
-            has no control students.
+        differences: for each row, the students' mean rates minus those of the control students of its trait,
+            in a paired design over the seeds that both arms have; the diagonal has the effects of the
+            conditions. None if a trait has no such students.
         effect: the diagonal effect, in the unit of the rates; None if there is only one trait.
         p_value: one-sided p-value against no diagonal effect.
         arrangements: number of arrangements of traits over students; up to 9,999, the p-value is exact.
@@ -75,14 +76,14 @@ class Confusion:
 def confusion(
     students: Sequence[StudentRates],
     *,
-    controls: Mapping[str, Sequence[Mapping[str, float]]] = MappingProxyType({}),
+    controls: Mapping[str, Mapping[int, Mapping[str, float]]] = MappingProxyType({}),
     paired: bool,
 ) -> Confusion:
     """Computes the matrix and its diagonal effect for students that differ only in trait and seed.
 
     Args:
         students: students with a trait; the p-value needs two students per trait.
-        controls: by trait of the teacher, each control student's rate of each trait.
+        controls: by trait of the teacher and by seed, each control student's rate of each trait.
         paired: whether students with the same seed share everything the seed determines, so that traits are
             exchangeable within seeds. Seeds that lack a trait are excluded from the p-value, with a note.
 
@@ -95,10 +96,7 @@ def confusion(
     table = np.array([[student.rates[trait] for trait in traits] for student in students])
     groups = [np.array([i for i, student in enumerate(students) if student.trait == t]) for t in traits]
     rates = np.array([table[group].mean(axis=0) for group in groups])
-    differences = None
-    if all(controls.get(given) for given in traits):
-        base = [np.mean([[c[t] for t in traits] for c in controls[given]], axis=0) for given in traits]
-        differences = _matrix(rates - np.array(base))
+    differences = _differences(students, controls, traits, paired)
     if len(traits) == 1:
         return Confusion(
             traits, _matrix(rates), differences, note="one trait: no other trait to compare with"
@@ -121,6 +119,25 @@ def confusion(
     return Confusion(
         traits, _matrix(rates), differences, effect, p_value, arrangements, smallest, "; ".join(notes)
     )
+
+
+def _differences(
+    students: Sequence[StudentRates],
+    controls: Mapping[str, Mapping[int, Mapping[str, float]]],
+    traits: Sequence[str],
+    paired: bool,
+) -> RateMatrix | None:
+    """The matrix of differences from the control students; None if a row has no students to compare."""
+    lines = []
+    for given in traits:
+        theirs = controls.get(given, {})
+        arm = [s for s in students if s.trait == given and not (paired and s.seed not in theirs)]
+        ours = [student.rates for student in arm]
+        base = [theirs[student.seed] for student in arm] if paired else list(theirs.values())
+        if not ours or not base:
+            return None
+        lines.append([np.mean([r[t] for r in ours]) - np.mean([r[t] for r in base]) for t in traits])
+    return _matrix(np.array(lines))
 
 
 def _diagonal_effect(rates: Array) -> Array:
@@ -178,13 +195,13 @@ def _matrix(values: Array) -> RateMatrix:
 
 def _check(
     students: Sequence[StudentRates],
-    controls: Mapping[str, Sequence[Mapping[str, float]]],
+    controls: Mapping[str, Mapping[int, Mapping[str, float]]],
     traits: Sequence[str],
     paired: bool,
 ) -> None:
     if not students:
         raise ValueError("the confusion matrix needs at least one student with a trait; none was given")
-    of_controls = (rates for given in controls.values() for rates in given)
+    of_controls = (rates for given in controls.values() for rates in given.values())
     for rates in (*(student.rates for student in students), *of_controls):
         if missing := [trait for trait in traits if not math.isfinite(rates.get(trait, math.nan))]:
             raise ValueError(f"a student has no finite rate of {', '.join(missing)}: {dict(rates)}")
