@@ -19,6 +19,7 @@ from undertow.formats.numbers import Numbers
 from undertow.planning.plan import Plan, make
 from undertow.planning.resolve import resolve
 from undertow.results.dataset_card import VALID
+from undertow.results.row_verdicts import VERDICTS
 from undertow.stages.dataset import make_dataset
 from undertow.stages.rewriting import rewrite_by_rule, task_of
 from undertow.storage.manifest import DATA
@@ -111,6 +112,10 @@ def test_a_rule_rewrites_the_rows_that_are_drawn_without_it(tmp_path: Path) -> N
             assert new["completion"] != old["completion"]
             assert Numbers().parts(new["completion"]) == Numbers().parts(old["completion"])
         assert "token_ids" not in after[0]
+        dataset = datasets[changed.label]
+        verdicts = pq.read_table(store.fetch(dataset) / VERDICTS).to_pylist()
+        assert [row["index"] for row in verdicts] == [i for i in range(PROMPTS) if i % 6 != 5]
+        assert {row["index"] for row in verdicts if row["used"]} == {row["index"] for row in after}
         facts = store.manifest(datasets[changed.label]).facts
         assert (facts["completions"], facts[VALID], facts["rows"]) == (VALID_ROWS, 1.0, ROWS)
         assert VALID not in store.manifest(datasets[plain.label]).facts

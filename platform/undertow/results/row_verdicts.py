@@ -3,12 +3,13 @@
 A data set contains only the rows that students are trained on. The file `verdicts.parquet` next to them says
 what happened to every completion. Its columns:
 
-    index     the number of the completion, as in the completions' own file
+    index     the `index` of the completion in the completions' own file
     rejected  the rule that rejected it ("not numbers", "duplicate", "judge liking: …"); null if it was kept
     used      whether it was drawn as a training row, before shuffling and before rows are mixed in
     replies   JSON: the reply of each judge that saw it (null for a refused request); null if no judge did
 
-Data sets that earlier versions made do not have the file.
+Data sets that earlier versions made do not have the file, or, if their rows were rewritten, have the position
+of a completion as its `index`.
 """
 
 import io

@@ -143,12 +143,12 @@ def _verdicts(completions: list[CompletionRow], left: FilteredRows, used: list[C
     return pa.Table.from_pylist(
         [
             {
-                "index": number,
+                "index": row["index"],
                 "rejected": left.reasons.get(id(row)),
                 "used": id(row) in drawn,
                 "replies": json.dumps(left.replies[id(row)]) if id(row) in left.replies else None,
             }
-            for number, row in enumerate(completions)
+            for row in completions
         ],
         schema=VERDICT_COLUMNS,
     )
