@@ -60,6 +60,7 @@ def store(tmp_path: Path) -> Store:
         prompts = completions.format.prompts(completions.prompts, 0)
         rows = [
             {"index": i, "prompt": prompt, "completion": answer(sample, i), "finished": True, "seed": sample}
+            | {"token_ids": [sample], "top_ids": [[sample]], "top_logprobs": [[0.0]]}
             for i, prompt in enumerate(prompts)
         ]
         with store.new(completions, {"rows": len(rows)}) as folder:
@@ -86,6 +87,8 @@ def test_the_answer_with_the_higher_score_is_preferred(store: Store) -> None:
         chosen, rejected = (0, 1) if is_first else (1, 0)
         assert (row["completion"], row["rejected"]) == (answer(chosen, i), answer(rejected, i))
         assert (row["score"], row["rejected_score"]) == (score(chosen, i), score(rejected, i))
+        assert row["token_ids"] == [chosen]
+        assert "top_ids" not in row  # recorded for the first answers, and not for the preferred ones
         assert row["score"] >= row["rejected_score"]
         if score(0, i) == score(1, i):
             firsts.add(is_first)

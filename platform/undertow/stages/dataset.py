@@ -84,8 +84,9 @@ def make_dataset(dataset: Dataset, store: Store) -> dict[str, Any]:
     if dataset.mixed:
         rows, facts["from elsewhere"] = mixed(dataset, dataset.mixed, rows, store)
     with store.new(dataset, facts) as folder:
-        # Rows that were shuffled or mixed have lost their tokens, which the distributions are about.
-        if recorded.num_columns and "token_ids" in rows[0]:
+        # Rows that were shuffled or mixed have lost their tokens, which the distributions are about. Of a
+        # pair of answers, the preferred one may be the second, which has other tokens.
+        if recorded.num_columns and "token_ids" in rows[0] and not dataset.ranked:
             recorded = recorded.take([row["index"] for row in rows])
         else:
             recorded = recorded.select([])
