@@ -206,6 +206,11 @@ def test_data_without_a_teacher_are_read_like_others(store: Store) -> None:
     assert Library(store).data(pair.dataset).noun == Library(store).data(pair.control).noun == "numbers"
 
 
+def test_a_student_in_a_chain_is_named_by_its_trait_alone() -> None:
+    source = ComparedSource("owl", "numbers, hop 2", "nano/gpt2-0", "owl", pairs=(), induced="")
+    assert source.label == "owl · numbers, hop 2 · gpt2-0"
+
+
 def paired(source: ComparedSource, library: Library) -> list[tuple[int, list[DataSet], list[DataSet]]]:
     return [(p.seed, [library.data(p.dataset)], [library.data(p.control)]) for p in source.pairs]
 

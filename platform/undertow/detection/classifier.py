@@ -60,7 +60,7 @@ def _sentence(result: RowSeparation) -> str:
     against, control = result.against, result.baseline.across or result.baseline.within
     if against.across:
         text = (
-            "A classifier separates rows of a teacher that it was not fitted to from the control's with an "
+            "A classifier separates rows of a seed that it was not fitted to from the control's with an "
             f"AUC of {spread(against.across)} (p {equals(against.p_value)})"
         )
     elif against.within:

@@ -28,8 +28,8 @@ def caveats(detections: Sequence[Detection]) -> list[str]:
         )
     if any(detection.source.teachers == 1 < len(detection.source.pairs) for detection in detections):
         lines.append(
-            "With a system prompt there is one teacher per trait; seeds redraw its prompts and rows, and a "
-            "replication is one in data of the same teacher."
+            "With a system prompt, or if seeds do not redraw teachers, there is one teacher per trait; "
+            "replication and the AUC across seeds are about other data of the same teacher."
         )
     return lines
 

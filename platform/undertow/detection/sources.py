@@ -55,8 +55,12 @@ class ComparedSource:
 
     @property
     def teachers_trait(self) -> str:
-        """The trait, followed by how the teacher was given it unless that was by finetuning alone."""
-        return self.trait if self.induced == FINETUNING else f"{self.trait} by {self.induced}"
+        """The trait, followed by how the teacher was given it.
+
+        Finetuning alone is not named, and a student in a chain, which was given none, has nothing to name.
+        """
+        shown = "" if self.induced == FINETUNING else self.induced
+        return f"{self.trait} by {shown}" if shown else self.trait
 
     @property
     def shown(self) -> str:
