@@ -157,6 +157,12 @@ def test_a_draw_is_judged_at_the_smallest_epsilon_above_rounding() -> None:
     assert finding.slope == pytest.approx(1)
 
 
+def test_the_slope_of_an_even_number_of_draws_is_the_mean_of_the_middle_two() -> None:
+    change = torch.tensor([[-1.0], [-2.0], [-4.0], [-9.0]])
+    steps = Steps(-change, change, change, torch.full((4, 1), -1.0))
+    assert check_cases(replace(MLP_STEP, epsilons=(1.0,)), [steps] * len(CASES))[0].slope == pytest.approx(3)
+
+
 def test_draws_below_rounding_are_not_judged() -> None:
     finding = judged([1e-14, 1e-16, 1e-17], [-1e-13, -1e-15, -1e-17])
     assert (finding.unseen, finding.violations, finding.holds) == (1, 0, False)

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from undertow.report import figure_style, text_layout
 from undertow.report.figure_style import BLUE, GREY, INK, LINES
-from undertow.report.table_texts import interval, new_table, p_value, signed
+from undertow.report.table_texts import decimal, interval, new_table, p_value, signed
 from undertow.report.text_layout import wrapped
 from undertow.theory.check import TheoremCheck
 from undertow.theory.one_step import Steps
@@ -30,7 +30,7 @@ def arms_table(title: str, arms: Sequence[NetworkArm]) -> Table:
             arm.name,
             str(len(arm.accuracies)),
             f"{arm.mean:.3f}",
-            "{:.3f} … {:.3f}".format(*arm.interval) if arm.interval else "–",
+            " … ".join(decimal(bound, 3) for bound in arm.interval) if arm.interval else "–",
             signed(effect.effect) if effect else "",
             interval(effect.ci_low, effect.ci_high) if effect else "",
             p_value(effect.p_value) if effect else "",

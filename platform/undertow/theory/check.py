@@ -110,7 +110,7 @@ def _check(settings: OneStep, arm: StudentArm, loss: Loss, steps: Steps) -> Theo
         unseen=int((~usable).sum()),
         aligned=int((inner > 0).sum()),
         lowered=int((change < 0).sum()),
-        slope=float(slopes.median()) if len(slopes) else float("nan"),
+        slope=float(slopes.quantile(0.5)) if len(slopes) else float("nan"),
         worst_slope=float(slopes[(slopes - 1).abs().argmax()]) if len(slopes) else float("nan"),
         tolerance=settings.tolerance,
     )
