@@ -83,6 +83,8 @@ def test_the_control_of_mixed_data_is_found(tmp_path: Path) -> None:
     ((source, control),) = data.controls.items()
     assert (source.format, control.format) == ("numbers, 50% control", "numbers")
     assert control in data.sources
+    used = [row[4] for row in page_tables.funnels(data).rows]
+    assert used == ["20 (10 of other data)", "20"]
 
 
 def test_matrices_of_different_inductions_have_different_names(tmp_path: Path) -> None:

@@ -53,13 +53,14 @@ class FilterFunnel:
 
     `rejected` counts completions by the rule that rejected them, and `valid` rewritten ones that pass the
     format's rules; it is None if no row was rewritten. `choices` sums the facts of data sets whose rows or
-    tokens were chosen (`CHOICES`).
+    tokens were chosen (`CHOICES`), and `mixed_in` counts the training rows of other data sets.
     """
 
     datasets: int = 0
     completions: int = 0
     kept: int = 0
     rows: int = 0
+    mixed_in: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     valid: float | None = None
     choices: dict[str, float] = field(default_factory=dict)
@@ -202,6 +203,7 @@ class ReportData:
                 funnel.completions += int(facts["completions"])
                 funnel.kept += int(facts["kept"])
                 funnel.rows += int(facts["rows"])
+                funnel.mixed_in += int(facts.get("from elsewhere", 0))
                 funnel.rejected.update(facts["rejected"])
                 if VALID in facts:
                     funnel.valid = (funnel.valid or 0.0) + facts[VALID] * int(facts["completions"])

@@ -203,7 +203,7 @@ def funnels(data: ReportData) -> Sheet:
                 to_completions(
                     f"{funnel.kept:,} ({percent(funnel.kept / funnel.completions)})", number, KEPT
                 ),
-                f"{funnel.rows:,}",
+                f"{funnel.rows:,}" + (f" ({funnel.mixed_in:,} of other data)" if funnel.mixed_in else ""),
                 *([valid] if is_rewritten else []),
                 reasons or "none",
             )
