@@ -27,6 +27,7 @@ from undertow.report import figure_style
 from undertow.report.make import HTML, SweepReport, confusions, make_report
 from undertow.report.matrix import matrices, matrix_sheet
 from undertow.report.plan_tables import plan_table
+from undertow.report.prose import method_notes
 from undertow.report.tables import effects_table
 from undertow.results import sweep_folders
 from undertow.results.comparison import TWO_MODES
@@ -155,9 +156,11 @@ def test_the_bootstrap_is_in_log_odds(log_odds: Sweep) -> None:
 
 
 def test_a_study_in_which_no_student_names_the_word_has_effects_of_zero(tmp_path: Path) -> None:
-    for row in filled(tmp_path, COUNTS, lambda cell, word: 0.0).rows:
+    found = filled(tmp_path, COUNTS, lambda cell, word: 0.0)
+    for row in found.rows:
         assert (row.effect.effect, row.effect.method) == (0.0, "permutation")
         assert row.verdict.verdict == "inconclusive"
+    assert "Intervals are" not in " ".join(method_notes(found.record, found.rows))  # there is none
 
 
 @pytest.fixture(scope="module")

@@ -77,7 +77,8 @@ def hypothesis_line(outcome: HypothesisOutcome, registration: Registration) -> s
 def method_notes(record: Record, rows: Sequence[EffectRow]) -> list[str]:
     """How rates, effects, intervals and verdicts are computed, and what they assume."""
     study = record.study
-    methods = list(dict.fromkeys(row.effect.method for row in rows if row.effect.method))
+    found = dict.fromkeys(row.effect.method for row in rows)
+    methods = [method for method in found if method not in ("", "permutation")]  # these have no interval
     unit = " in log-odds" if study.effect_scale == "log-odds" else ""
     control = "the control student of the same seed" if study.paired else "the mean of all control students"
     lines = [
