@@ -54,6 +54,8 @@ def test_tables_and_page_have_minus_signs_and_a_space_before_the_per_cent_sign(f
     body = page[page.index("<body>") :]
     texts = [body, *map(printed, (traits_table(found, model), models_table(found), baselines_table(model)))]
     assert "…" not in printed(traits_table(found, model), WIDTH)  # nothing is cut off
+    near = replace(model, first_order=True)
+    assert ["to first order" in printed(traits_table(found, one)) for one in (model, near)] == [False, True]
     for text in texts:
         assert not re.search(r"[0-9]%|(?<![\w.-])-[0-9]", text)
     assert "−43.54" in texts[0]

@@ -22,7 +22,7 @@ def traits_table(audit: Audit, model: ModelResult) -> Table:
     """One line per trait, from the strongest evidence to the weakest; scores as z."""
     table = new_table(
         f"{model.model}: {audit.rows:,} rows of {audit.name} against {model.controls:,} of its own answers; "
-        "z by score"
+        f"z by score{'; nats/row to first order' if model.first_order else ''}"
     )
     table.add_column("trait", no_wrap=True)
     agree = ["probes agree"] if model.first.agreement is not None else []
