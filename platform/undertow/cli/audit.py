@@ -230,8 +230,7 @@ def write(found: Audit, spec: AuditSpec, store: Store, console: Console) -> None
     audit_key = key(spec)
     folder = f"audits/{audit_key[:16]}"
     written = files(found, audit_key)
-    for name, content in written.items():
-        store.write_bytes(f"{folder}/{name}", content)
+    store.write_files(folder, written)
     print_line(f"Audit: {store.url}/{folder}/{HTML}", console)
     log_finished_run(store, EXPERIMENT, found.name, spec, metrics(found), written)
 

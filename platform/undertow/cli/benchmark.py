@@ -80,7 +80,7 @@ def main(arguments: BenchmarkArguments, console: Console, shipped: Path) -> int:
         print_line(f"failed {line}", console)
     results = BenchmarkResults(plan, tasks, store)
     print_table(results.table, console)
-    results.write(folder)
+    store.write_files(folder, results.files)
     print_line(f"Tables: {store.url}/{folder}/{' and '.join(results.files)}", console)
     if without_run := results.log():
         print_line(

@@ -61,8 +61,7 @@ def main(arguments: DetectArguments, console: Console) -> int:
         print_line(f"No language model was asked: {reason}", console)
     show(detected, arguments.alpha, console)
     folder = sweep_folders.folder_of(arguments.study, sweep)
-    for name, content in files(record, detected, arguments.alpha).items():
-        store.write_bytes(f"{folder}/{name}", content)
+    store.write_files(folder, files(record, detected, arguments.alpha))
     print_line(f"Detection: {store.url}/{folder}/{JSON}", console)
     complete = detected.detections and not (detected.left_out or detected.missing or reason)
     return 0 if complete else 1

@@ -70,12 +70,12 @@ def main(arguments: MLPArguments, console: Console) -> int:
     torch.set_num_threads(arguments.threads)
     images = {source: load(source) for source in {point.experiment.data for point in grid}}
     specs = [Measured(point.experiment, images[point.experiment.data].digest) for point in grid]
-    outcomes = [from_json(store.read_text(_path(spec, "outcomes.json"))) for spec in specs]
+    outcomes = [from_json(store.read_text(f"{_folder(spec)}/outcomes.json")) for spec in specs]
     missing = [i for i, networks in enumerate(outcomes) if not networks]
     trained = _train([grid[i] for i in missing], images, arguments.shards)
     for i, networks in zip(missing, trained, strict=True):
         outcomes[i] = networks
-        store.write_bytes(_path(specs[i], "outcomes.json"), to_json(networks).encode())
+        store.write_bytes(f"{_folder(specs[i])}/outcomes.json", to_json(networks).encode())
     _report(grid, specs, outcomes, images, store, console)
     return 0
 
@@ -125,8 +125,7 @@ def _report(
         labelled = [(point.label, summary)]
         files = _csv_files(arms_csv(labelled), outcomes_csv([(point.label, networks)]))
         files |= report.arms_figure(_title(point), labelled, [chance])
-        for file, content in files.items():
-            store.write_bytes(_path(spec, file), content)
+        store.write_files(_folder(spec), files)
         # MLflow allows neither commas nor parentheses in the names of metrics.
         metrics = {
             f"accuracy {arm.name}".replace(",", "").replace("(", "").replace(")", ""): arm.mean
@@ -135,15 +134,14 @@ def _report(
         client.log_finished_run(
             store, "theory-mlp", point.label or point.experiment.data, spec, metrics, files
         )
-    folder = f"theory/mlp/{key(specs[0])[:16]}"
+    folder = _folder(specs[0])
     if len(grid) > 1:
         folder = f"theory/mlp-sweeps/{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
         labels = [point.label for point in grid]
         labelled = list(zip(labels, summaries, strict=True))
         files = _csv_files(arms_csv(labelled), outcomes_csv(list(zip(labels, outcomes, strict=True))))
         files |= report.arms_figure(f"{grid[0].experiment.data}: students on noise", labelled, chances)
-        for file, content in files.items():
-            store.write_bytes(f"{folder}/{file}", content)
+        store.write_files(folder, files)
     print_line(f"Written to {store.url}/{folder}: mlp.csv, networks.csv, mlp.png, mlp.svg", console)
     for point, summary in zip(grid, summaries, strict=True):
         print_table(report.arms_table(escape(_title(point)), summary), console)
@@ -160,5 +158,5 @@ def _title(point: GridPoint) -> str:
     return f"{setting}: {experiment.auxiliary} auxiliary logits, students on noise"
 
 
-def _path(spec: Measured, file: str) -> str:
-    return f"theory/mlp/{key(spec)[:16]}/{file}"
+def _folder(spec: Measured) -> str:
+    return f"theory/mlp/{key(spec)[:16]}"

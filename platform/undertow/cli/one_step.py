@@ -93,8 +93,7 @@ def _check(checked: Checked, store: Store, console: Console) -> bool:
         **report.steps_figure(title, settings, cases, found),
     }
     folder = f"theory/one_step/{key(checked)[:16]}"
-    for file, content in files.items():
-        store.write_bytes(f"{folder}/{file}", content)
+    store.write_files(folder, files)
     all_as_expected = all(finding.as_expected for finding in found)
     client.log_finished_run(
         store, "theory-one-step", settings.model, checked, _metrics(found), files, failed=not all_as_expected

@@ -54,8 +54,7 @@ def main(arguments: ReportArguments, console: Console) -> int:
         )
     if report.rows:
         print_table(tables.effects_table(report.rows, console.width), console)
-    for name, content in report.files.items():
-        store.write_bytes(f"{folder}/{name}", content)
+    store.write_files(folder, report.files)
     for line in report.verdicts:
         print_line(line, console)
     if note := sweep_folders.better_than(store, arguments.study, sweep):

@@ -35,11 +35,6 @@ class BenchmarkResults:
             tables.BENCHMARK_MODELS: tables.benchmark_models_csv(plan.study.name, models).encode(),
         }
 
-    def write(self, folder: str) -> None:
-        """Writes the CSV files into a folder of the store."""
-        for name, content in self.files.items():
-            self._store.write_bytes(f"{folder}/{name}", content)
-
     def log(self) -> list[Student]:
         """Logs scores and files to the MLflow runs of the study's sweep; returns students without a run."""
         students = dict.fromkeys(cell.student for cell in self._plan.cells)

@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cached_property
 from glob import has_magic
@@ -144,6 +144,11 @@ class Files:
         Raises StorageError if the disk is full or the storage is unreachable.
         """
         self._put(content, f"{self.root}/{name}")
+
+    def write_files(self, folder: str, files: Mapping[str, bytes]) -> None:
+        """Writes files, given by name, into a folder, as `write_bytes` does."""
+        for name, content in files.items():
+            self.write_bytes(f"{folder}/{name}", content)
 
     def create(self, name: str, content: bytes) -> bool:
         """Writes a file that does not exist yet, and returns whether this call created it.

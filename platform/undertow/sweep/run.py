@@ -214,8 +214,7 @@ class Ending:
             print_table(tables.effects_table(report.rows, console.width), console)
         if not self.plan.is_complete:
             print_table(plan_tables.costs_table(report.costs), console)
-        for name, content in report.files.items():
-            self.store.write_bytes(f"{self.events.folder}/{name}", content)
+        self.store.write_files(self.events.folder, report.files)
         for line in report.verdicts:
             print_line(line, console)
         print_line(f"Report: {self.store.url}/{self.events.folder}/{HTML}", console)
