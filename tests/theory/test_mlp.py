@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from undertow.report.theory import experiment_files
 from undertow.theory import networks as nets
 from undertow.theory.data import Images, digits
 from undertow.theory.mlp import NetworkAccuracy, derangement, run
 from undertow.theory.settings import DIGITS, Experiment
-from undertow.theory.summary import arms, arms_csv, outcomes_csv
+from undertow.theory.summary import arms
 
 pytestmark = pytest.mark.slow
 
@@ -184,8 +185,11 @@ def test_an_arm_is_paired_by_teacher_with_the_other_initialisation() -> None:
 
 def test_csv_files_have_a_row_per_network_and_per_arm() -> None:
     found = outcomes(same=(0.5, 0.7), other=(0.1, 0.1))
-    assert len(outcomes_csv([("", found)]).splitlines()) == 5
-    header, *rows = arms_csv([("width=64", arms(found, 10))]).splitlines()
+    files = experiment_files("", ["width=64"], [found], [arms(found, 10)], [0.1])
+    header, *rows = files["networks.csv"].decode().splitlines()
+    assert header == "cell,network,other,role,logits,distance,accuracy"
+    assert [row.split(",")[-1] for row in rows] == ["0.5", "0.7", "0.1", "0.1"]
+    header, *rows = files["mlp.csv"].decode().splitlines()
     assert header.startswith("cell,role,logits,distance,networks,accuracy,ci_low")
     assert [row.split(",")[0] for row in rows] == ["width=64", "width=64"]
 

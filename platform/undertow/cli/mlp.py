@@ -115,21 +115,22 @@ def _report(
 ) -> None:
     """Writes CSV files and figures, logs one MLflow run and prints one table per grid point."""
     from undertow.report import theory as report
-    from undertow.theory.summary import arms, arms_csv, outcomes_csv
+    from undertow.theory.summary import arms
     from undertow.tracking import client
 
+    labels = [point.label for point in grid]
     classes = [images[point.experiment.data].classes for point in grid]
     summaries = [arms(networks, count) for networks, count in zip(outcomes, classes, strict=True)]
     chances = [1 / count for count in classes]
-    for point, spec, networks, summary, chance in zip(grid, specs, outcomes, summaries, chances, strict=True):
-        labelled = [(point.label, summary)]
-        files = _csv_files(arms_csv(labelled), outcomes_csv([(point.label, networks)]))
-        files |= report.arms_figure(_title(point), labelled, [chance])
+    for i, (point, spec) in enumerate(zip(grid, specs, strict=True)):
+        files = report.experiment_files(
+            _title(point), [labels[i]], [outcomes[i]], [summaries[i]], [chances[i]]
+        )
         store.write_files(_folder(spec), files)
         # MLflow allows neither commas nor parentheses in the names of metrics.
         metrics = {
             f"accuracy {arm.name}".replace(",", "").replace("(", "").replace(")", ""): arm.mean
-            for arm in summary
+            for arm in summaries[i]
         }
         client.log_finished_run(
             store, "theory-mlp", point.label or point.experiment.data, spec, metrics, files
@@ -137,18 +138,11 @@ def _report(
     folder = _folder(specs[0])
     if len(grid) > 1:
         folder = f"theory/mlp-sweeps/{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
-        labels = [point.label for point in grid]
-        labelled = list(zip(labels, summaries, strict=True))
-        files = _csv_files(arms_csv(labelled), outcomes_csv(list(zip(labels, outcomes, strict=True))))
-        files |= report.arms_figure(f"{grid[0].experiment.data}: students on noise", labelled, chances)
-        store.write_files(folder, files)
+        title = f"{grid[0].experiment.data}: students on noise"
+        store.write_files(folder, report.experiment_files(title, labels, outcomes, summaries, chances))
     print_line(f"Written to {store.url}/{folder}: mlp.csv, networks.csv, mlp.png, mlp.svg", console)
     for point, summary in zip(grid, summaries, strict=True):
         print_table(report.arms_table(escape(_title(point)), summary), console)
-
-
-def _csv_files(arms: str, outcomes: str) -> dict[str, bytes]:
-    return {"mlp.csv": arms.encode(), "networks.csv": outcomes.encode()}
 
 
 def _title(point: GridPoint) -> str:

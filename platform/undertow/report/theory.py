@@ -1,4 +1,4 @@
-"""Tables for the terminal and figures of the theory jobs: the MLP experiment and Theorem 1."""
+"""Tables for the terminal, figures and CSV tables of the theory jobs: the MLP experiment and Theorem 1."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,13 +9,20 @@ from undertow.report import figure_style, text_layout
 from undertow.report.figure_style import BLUE, GREY, INK, LINES
 from undertow.report.table_texts import decimal, interval, new_table, p_value, signed
 from undertow.report.text_layout import wrapped
+from undertow.results.csv_tables import written
 from undertow.theory.check import TheoremCheck
+from undertow.theory.mlp import NetworkAccuracy
 from undertow.theory.one_step import Steps
 from undertow.theory.settings import OneStep
 from undertow.theory.summary import NetworkArm
 
 MARKERS = ("o", "s", "^", "D", "v", "P")
 TITLE_CHARACTERS = int(text_layout.WIDTH / text_layout.LETTER)
+NETWORK_COLUMNS = ("cell", "network", "other", "role", "logits", "distance", "accuracy")
+ARM_COLUMNS = (
+    "cell", "role", "logits", "distance", "networks", "accuracy", "ci_low", "ci_high", "p_chance",
+    "effect", "effect_low", "effect_high", "p_effect",
+)  # fmt: skip
 
 
 def arms_table(title: str, arms: Sequence[NetworkArm]) -> Table:
@@ -59,6 +66,41 @@ def findings_table(title: str, checks: Sequence[TheoremCheck]) -> Table:
         counts = (str(judged), str(check.aligned), str(check.lowered))
         table.add_row(names[check.arm], check.loss, *counts, *slopes, check.verdict)
     return table
+
+
+def experiment_files(
+    title: str,
+    labels: Sequence[str],
+    networks: Sequence[Sequence[NetworkAccuracy]],
+    arms: Sequence[Sequence[NetworkArm]],
+    chances: Sequence[float],
+) -> dict[str, bytes]:
+    """The files of an experiment by name: `mlp.csv` (arms), `networks.csv` and the figure `mlp`.
+
+    Args:
+        labels: the name of each point of the grid, whose networks and arms have the same index.
+        chances: the accuracy of guessing at each point.
+    """
+    cells = list(zip(labels, arms, strict=True))
+    rows = (
+        [label, n.network, n.other, n.role, n.logits, n.distance, n.accuracy]
+        for label, of_point in zip(labels, networks, strict=True)
+        for n in of_point
+    )
+    return {
+        "mlp.csv": written(ARM_COLUMNS, (_arm(label, arm) for label, own in cells for arm in own)).encode(),
+        "networks.csv": written(NETWORK_COLUMNS, rows).encode(),
+        **arms_figure(title, cells, chances),
+    }
+
+
+def _arm(label: str, arm: NetworkArm) -> list[object]:
+    effect = arm.against_other
+    return [
+        label, arm.role, arm.logits, arm.distance, len(arm.accuracies), arm.mean,
+        *(arm.interval or (None, None)), arm.against_chance.p_value,
+        *((effect.effect, effect.ci_low, effect.ci_high, effect.p_value) if effect else (None,) * 4),
+    ]  # fmt: skip
 
 
 def arms_figure(

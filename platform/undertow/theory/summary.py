@@ -6,20 +6,13 @@ initialisation). Students of a pair have the same teacher, noise and targets and
 start.
 """
 
-import csv
-import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from undertow.statistics.effects import Effect, compare
 from undertow.theory.mlp import ImitatedLogits, NetworkAccuracy, Role
 
 MARGIN = 0.05  # accuracy; a smaller difference counts as no effect
-OUTCOME_COLUMNS = ("network", "other", "role", "logits", "distance", "accuracy")
-ARM_COLUMNS = (
-    "role", "logits", "distance", "networks", "accuracy", "ci_low", "ci_high", "p_chance",
-    "effect", "effect_low", "effect_high", "p_effect",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -80,42 +73,3 @@ def arms(outcomes: Iterable[NetworkAccuracy], classes: int) -> list[NetworkArm]:
             against_other = compare(rates, other_rates, margin=MARGIN, paired=True)
         found.append(NetworkArm(role, logits, distance, tuple(rates), against_chance, against_other))
     return found
-
-
-def outcomes_csv(cells: Sequence[tuple[str, Sequence[NetworkAccuracy]]]) -> str:
-    """Returns CSV with one row per network; the first column is the label of its grid point."""
-    rows = [
-        [cell, *(getattr(outcome, name) for name in OUTCOME_COLUMNS)]
-        for cell, outcomes in cells
-        for outcome in outcomes
-    ]
-    return _csv(("cell", *OUTCOME_COLUMNS), rows)
-
-
-def arms_csv(cells: Sequence[tuple[str, Sequence[NetworkArm]]]) -> str:
-    """Returns CSV with one row per arm; the first column is the label of its grid point."""
-    return _csv(("cell", *ARM_COLUMNS), [[cell, *_values(arm)] for cell, found in cells for arm in found])
-
-
-def _values(arm: NetworkArm) -> list[object]:
-    """The arm's values in the order of ARM_COLUMNS."""
-    effect = arm.against_other
-    return [
-        arm.role,
-        arm.logits,
-        arm.distance,
-        len(arm.accuracies),
-        arm.mean,
-        *(arm.interval or (None, None)),
-        arm.against_chance.p_value,
-        *((effect.effect, effect.ci_low, effect.ci_high, effect.p_value) if effect else (None,) * 4),
-    ]
-
-
-def _csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    for row in rows:
-        writer.writerow(["" if v is None else f"{v:.6g}" if isinstance(v, float) else v for v in row])
-    return text.getvalue()
