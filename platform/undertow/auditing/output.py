@@ -1,9 +1,6 @@
 """The outputs of an audit: printed tables, `audit.json` and `audit.html`."""
 
 import dataclasses
-import json
-import math
-from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
@@ -12,10 +9,9 @@ from undertow.auditing.make import BASELINES
 from undertow.auditing.page import html
 from undertow.auditing.prose import conclusion, effect_text, probability_text
 from undertow.auditing.results import Audit, ModelResult
-from undertow.report.table_texts import decimal, new_table, p_value, percent, signed
+from undertow.report.table_texts import decimal, json_text, new_table, p_value, percent, signed
 
 JSON, HTML = "audit.json", "audit.html"
-DIGITS = 6
 
 
 def traits_table(audit: Audit, model: ModelResult) -> Table:
@@ -71,7 +67,7 @@ def files(audit: Audit, key: str) -> dict[str, bytes]:
     """The files of an audit by name."""
     content = {"key": key, "conclusion": conclusion(audit), **dataclasses.asdict(audit)}
     return {
-        JSON: json.dumps(_plain(content), allow_nan=False, indent=1).encode(),
+        JSON: json_text(content, indent=1).encode(),
         HTML: html(audit, key).encode(),
     }
 
@@ -84,14 +80,3 @@ def metrics(audit: Audit) -> dict[str, float]:
         "explained": model.explained,
         **{f"AUC {name}": value for name, value in model.baselines.items()},
     }
-
-
-def _plain(value: Any) -> Any:
-    """JSON data with six significant digits; an infinite number becomes null."""
-    if isinstance(value, dict):
-        return {name: _plain(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
-    if isinstance(value, float):
-        return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
-    return value

@@ -5,7 +5,6 @@ scores.
 """
 
 import dataclasses
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,14 +14,13 @@ from rich.table import Table
 
 from undertow.detection.scores import AnyScore, Detection
 from undertow.errors import UserError
-from undertow.report.table_texts import level, new_table
+from undertow.report.table_texts import json_text, level, new_table
 from undertow.results import csv_tables
 from undertow.results.effect_rows import EffectRow, any_exact, in_log_odds
 from undertow.results.sweep_record import Record
 from undertow.study.names import short
 
 CSV, JSON = "detection.csv", "detection.json"
-DIGITS = 6
 
 SOURCE_COLUMNS: Mapping[str, Callable[[Detection], object]] = {  # of detection.csv, after the study's name
     "trait": lambda detection: detection.source.trait,
@@ -137,7 +135,7 @@ def detection_json(
             for row in in_context
         ],
     }
-    return json.dumps(_rounded(content), allow_nan=False)
+    return json_text(content)
 
 
 def _fields(detection: Detection, scores: Sequence[AnyScore]) -> dict[str, object]:
@@ -150,12 +148,3 @@ def _fields(detection: Detection, scores: Sequence[AnyScore]) -> dict[str, objec
 def _values(columns: Mapping[str, Callable[[Any], Any]], result: object, blank: Any) -> list[Any]:
     """The value of each column for a score's result; `blank` for all of them without a result."""
     return [blank if result is None else value(result) for value in columns.values()]
-
-
-def _rounded(value: Any) -> Any:
-    """JSON data with six significant digits, as in the CSV tables."""
-    if isinstance(value, dict):
-        return {name: _rounded(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_rounded(part) for part in value]
-    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value

@@ -1,6 +1,9 @@
 """The text form of numbers, the look and the printing of all tables of the terminal."""
 
+import json
+import math
 from collections.abc import Sequence
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -88,3 +91,18 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def json_text(content: Any, indent: int | None = None) -> str:
+    """JSON with six significant digits per number, as in the CSV tables; null for one that is not finite."""
+
+    def rounded(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: rounded(part) for name, part in value.items()}
+        if isinstance(value, list | tuple):
+            return [rounded(part) for part in value]
+        if isinstance(value, float):
+            return float(f"{value:.6g}") if math.isfinite(value) else None
+        return value
+
+    return json.dumps(rounded(content), allow_nan=False, indent=indent)
