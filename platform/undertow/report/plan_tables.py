@@ -93,7 +93,7 @@ def _is_cached(cell: Cell, plan: Plan) -> bool:
 def _with_recipes(table: Table, plan: Plan) -> Table:
     """Adds a caption that compares the study's recipes with the published ones, and the study's notes."""
     if lines := [escape(line) for line in (*_recipes(plan)[:MOST_LEVELS], *plan.study.notes)]:
-        table.caption, table.caption_justify, table.caption_style = "\n".join(lines), "left", ""
+        table.caption = "\n".join(lines)
     return table
 
 
@@ -161,7 +161,6 @@ def work_table(work: Sequence[WaveEstimate]) -> Table:
     table = _wave_table("Work by wave", [wave.wave for wave in work], columns)
     if any(wave.at_provider for wave in work):
         table.caption = "Time and price of a provider's work are not included."
-        table.caption_justify, table.caption_style = "left", ""
     return table
 
 

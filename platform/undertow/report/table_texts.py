@@ -18,8 +18,16 @@ FOLDED = 7  # characters to which a narrow terminal may fold a cell of text
 
 
 def new_table(title: str) -> Table:
-    """An empty table with a left-aligned title and a single rule below the header."""
-    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    """An empty table with a single rule below the header; its title and its caption are left-aligned."""
+    return Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        caption_justify="left",
+        caption_style="",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
 
 
 def print_table(table: Table, console: Console) -> None:

@@ -39,9 +39,8 @@ def effects_table(rows: Sequence[EffectRow], width: int = LOG_WIDTH) -> Table:
     if _width_of(places, fields) > min(LONGEST_PLACE, width - NUMBERS):
         same = {field: getattr(places[0], field) for field in fields[1:] if _is_same(places, field)}
         fields = [field for field in fields if field not in same]
-        captions += (
-            [f"All: {escape(', '.join(f'{field} {name}' for field, name in same.items()))}."] if same else []
-        )
+        if same:
+            captions.append(f"All: {escape(', '.join(f'{field} {name}' for field, name in same.items()))}.")
     if by_samples := sampled_measures(rows):
         captions.append(f"By sampled answers: {escape(', '.join(by_samples))}.")
     is_short = min(_width_of(places, fields), LONGEST_PLACE) > width - NUMBERS
@@ -51,7 +50,7 @@ def effects_table(rows: Sequence[EffectRow], width: int = LOG_WIDTH) -> Table:
     legend = "" if is_short else f"; n: seeds per condition; {other}"
     table = new_table(f"Effects{effects_of(rows)}: students minus control students{legend}")
     if captions:
-        table.caption, table.caption_justify, table.caption_style = "\n".join(captions), "left", ""
+        table.caption = "\n".join(captions)
     for name in (*fields, *(["measure"] if by_measure else [])):
         table.add_column(name, overflow="fold")
     columns = ("n", "rate", "control", "effect", "interval", "adj. p", "sampled" if exact else "exact")
