@@ -8,7 +8,7 @@ from undertow.report import figure_style, text_layout
 from undertow.report.figure_style import BLUE, HATCHES, INK
 from undertow.report.figures import MOST_PANELS, axis_end, by_panel, panel_title
 from undertow.report.gather import LARGEST_NUMBER, DataSource, FilterFunnel, ReportData
-from undertow.report.table_texts import percent
+from undertow.report.table_texts import differing, percent
 from undertow.report.text_layout import wrapped
 from undertow.study.names import short
 
@@ -103,10 +103,9 @@ def numbers_figure(data: ReportData) -> dict[str, bytes]:
 
 def source_label(source: DataSource, data: ReportData) -> str:
     """A source's name by the fields in which the study's sources differ."""
-    sources = list(data.sources)
-    several = {f: len({getattr(s, f) for s in sources}) > 1 for f in DataSource._fields}
-    teacher = short(source.teacher) if several["teacher"] else ""
-    return wrapped(source.induced_trait, source.format if several["format"] else "", teacher)
+    differs = differing(list(data.sources))
+    teacher = short(source.teacher) if "teacher" in differs else ""
+    return wrapped(source.induced_trait, source.format if "format" in differs else "", teacher)
 
 
 def _legend(lines: Mapping[str, Any]) -> list[Any]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from undertow.report import figure_style, text_layout
 from undertow.report.figure_style import BLUE, FULL_SHADE, GREY, INK, PALE
-from undertow.report.table_texts import signed
+from undertow.report.table_texts import differing, signed
 from undertow.report.tables import rate_name
 from undertow.report.text_layout import wrapped
 from undertow.results.effect_rows import EffectRow
@@ -127,7 +127,7 @@ def _name_parts(rows: Sequence[EffectRow]) -> list[list[str]]:
 
 def name_parts(places: Sequence[Place], measures: Sequence[str]) -> list[list[str]]:
     """The trait, the pair of models and further fields of each row; a part that all rows share is omitted."""
-    differs = {field: len({getattr(place, field) for place in places}) > 1 for field in Place._fields}
+    differs = differing(places)
     several_measures = len(set(measures)) > 1
     names = []
     for place, measure in zip(places, measures, strict=True):
@@ -135,8 +135,8 @@ def name_parts(places: Sequence[Place], measures: Sequence[str]) -> list[list[st
         names.append(
             [
                 place.trait,
-                pair if differs["teacher"] or differs["student"] else "",
-                *(getattr(place, field) for field in ("format", "recipe", "induced") if differs[field]),
+                pair if differs & {"teacher", "student"} else "",
+                *(getattr(place, field) for field in ("format", "recipe", "induced") if field in differs),
                 *([measure] if several_measures else []),
             ]
         )
@@ -175,13 +175,14 @@ def traits_figure(record: Record, matrices: Sequence[tuple[FigurePanel, Confusio
 
 def panel_recipes(places: Sequence[Place]) -> list[str]:
     """The recipe of each condition, with how its trait was induced if conditions differ in it."""
-    several = len({place.induced for place in places}) > 1
+    several = "induced" in differing(places)
     return [", ".join(filter(None, (place.recipe, place.induced if several else ""))) for place in places]
 
 
 def panel_title(panel: FigurePanel, panels: Sequence[tuple[FigurePanel, Any]], characters: int) -> str:
     """Teacher and student of a panel, and its format and recipe if the panels differ in them."""
-    fields = [f for f in ("format", "recipe") if len({getattr(p, f) for p, _ in panels}) > 1]
+    differs = differing([one for one, _ in panels])
+    fields = [field for field in ("format", "recipe") if field in differs]
     parts = [f"{short(panel.teacher)} → {short(panel.student)}", *(getattr(panel, field) for field in fields)]
     return wrapped(" · ".join(parts), characters=characters)
 

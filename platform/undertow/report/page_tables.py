@@ -14,7 +14,7 @@ from undertow.report.gather import DataSource, JudgeCounts, ReportData, WaveCost
 from undertow.report.plan_tables import WaveColumn, cost_columns, quantity_column
 from undertow.report.preregistration import Preregistration
 from undertow.report.prose import OUTCOMES
-from undertow.report.table_texts import decimal, duration, interval, p_value, percent, signed
+from undertow.report.table_texts import decimal, differing, duration, interval, p_value, percent, signed
 from undertow.report.tables import MARKS, other_effect
 from undertow.report.viewer_links import KEPT, Link, to_answers, to_completions
 from undertow.results.effect_rows import EffectRow, HypothesisOutcome, any_exact
@@ -143,9 +143,8 @@ def _answers(row: EffectRow, rate: float) -> Link:
 def shared(rows: Sequence[EffectRow]) -> str:
     """The fields that all conditions share and that their names therefore omit: "format numbers, …"."""
     places = [row.condition.place for row in rows]
-    same = {
-        f: getattr(places[0], f) for f in Place._fields[1:-1] if len({getattr(p, f) for p in places}) == 1
-    }
+    differs = differing(places)
+    same = {field: getattr(places[0], field) for field in Place._fields[1:-1] if field not in differs}
     return ", ".join(f"{field} {name}" for field, name in same.items())
 
 
@@ -185,7 +184,7 @@ def funnels(data: ReportData) -> Sheet:
     If rows were rewritten, their completions are the rewritten ones, and a column has the share of them that
     passes the format's rules.
     """
-    several_formats = len({source.format for source in data.sources}) > 1
+    several_formats = "format" in differing(list(data.sources))
     is_rewritten = any(funnel.valid is not None for funnel in data.funnels.values())
     names = ["data sets", "completions", "kept", "rows used"]
     if is_rewritten:

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich import box
 from rich.console import Console
@@ -49,8 +49,15 @@ def print_table(table: Table, console: Console) -> None:
 
 def condition_fields(places: Sequence[Place]) -> list[str]:
     """The fields of a place that identify a condition; format and induction only if there are several."""
-    several = {field: len({getattr(place, field) for place in places}) > 1 for field in ("format", "induced")}
-    return [field for field in Place._fields if several.get(field, True)]
+    omitted = {"format", "induced"} - differing(places)
+    return [field for field in Place._fields if field not in omitted]
+
+
+def differing(named: Sequence[NamedTuple]) -> set[str]:
+    """The fields in which named tuples of one class differ."""
+    return {
+        field for one in named for field in one._fields if getattr(one, field) != getattr(named[0], field)
+    }
 
 
 def effects_phrase(effect_of: EffectOf, scale: EffectScale) -> str:

@@ -9,6 +9,7 @@ from undertow.report.table_texts import (
     GAP,
     LOG_WIDTH,
     condition_fields,
+    differing,
     effects_phrase,
     interval,
     new_table,
@@ -37,7 +38,8 @@ def effects_table(rows: Sequence[EffectRow], width: int = LOG_WIDTH) -> Table:
     fields, by_measure = condition_fields(places), len({row.measure for row in rows}) > 1
     captions = []
     if _width_of(places, fields) > min(LONGEST_PLACE, width - NUMBERS):
-        same = {field: getattr(places[0], field) for field in fields[1:] if _is_same(places, field)}
+        differs = differing(places)
+        same = {field: getattr(places[0], field) for field in fields[1:] if field not in differs}
         fields = [field for field in fields if field not in same]
         if same:
             captions.append(f"All: {escape(', '.join(f'{field} {name}' for field, name in same.items()))}.")
@@ -80,10 +82,6 @@ def effects_table(rows: Sequence[EffectRow], width: int = LOG_WIDTH) -> Table:
 def _width_of(places: Sequence[Place], fields: Sequence[str]) -> int:
     """The characters of the columns with the names of conditions."""
     return sum(max((len(getattr(place, field)) for place in places), default=0) + GAP for field in fields)
-
-
-def _is_same(places: Sequence[Place], field: str) -> bool:
-    return len({getattr(place, field) for place in places}) == 1
 
 
 def other_effect(row: EffectRow, exact: bool) -> str:
