@@ -95,9 +95,9 @@ def controls_of(plan: Plan) -> Plan:
 
 def rates_by_reference(plan: Plan, store: Store) -> dict[Reference, Rates]:
     """Returns, by reference model, the sampled rates (students, animals) of its control students."""
-    readings, found = Evaluations(store), dict[Reference, list[list[float]]]()
+    evaluations, found = Evaluations(store), dict[Reference, list[list[float]]]()
     for planned, cell in zip(plan.cells, Record.of(plan).cells, strict=True):
-        rates = [readings.student(cell, animal).rate for animal in ANIMALS]
+        rates = [evaluations.student(cell, animal).rate for animal in ANIMALS]
         found.setdefault(planned.condition.student, []).append(rates)
     return {reference: np.array(rates) for reference, rates in found.items()}
 

@@ -23,7 +23,7 @@ from undertow.planning import timings
 from undertow.planning.plan import Plan
 from undertow.prompts import data_files, packs
 from undertow.report.make import make_report
-from undertow.results import events as journal
+from undertow.results import events as event_log
 from undertow.results.sweep_folders import PLAN
 from undertow.results.sweep_record import Record
 from undertow.storage.manifest import MANIFEST, Manifest
@@ -166,7 +166,7 @@ def test_changed_events_and_timings_are_skipped(data: st.DataObject) -> None:
         {"time": 4.0, "event": "finished"},
     ]
     store.write_bytes("sweeps/s/t/events.json", json.dumps(changed(events, data)).encode())
-    journal.failures(journal.read(store, "s", "t"))
+    event_log.failures(event_log.read(store, "s", "t"))
     paces = {"students numbers nano/gpt2-0": {"seconds": 1.0, "tokens": None}}
     store.write_bytes(timings.FILE, json.dumps(changed(paces, data)).encode())
     assert all(isinstance(pace.seconds, float) for pace in timings.read(store).values())
@@ -177,7 +177,7 @@ EVENTS = ("started", "wave", "made", "judged", "asked", "failed", "retried", "un
 
 def read_events(store: Store, content: object) -> list[dict[str, Any]]:
     store.write_bytes("sweeps/small/20200101T000000/events.json", json.dumps(content).encode())
-    return journal.read(store, "small", "20200101T000000")
+    return event_log.read(store, "small", "20200101T000000")
 
 
 @pytest.mark.parametrize("event", EVENTS)

@@ -13,7 +13,7 @@ from undertow.planning.estimate import estimate
 from undertow.planning.plan import make
 from undertow.report import page_tables, plan_tables
 from undertow.report.gather import ReportData, WaveCost
-from undertow.results import events as journal
+from undertow.results import events as event_log
 from undertow.results import sweep_folders
 from undertow.results.evaluation_files import Evaluations
 from undertow.results.events import EventLog
@@ -49,7 +49,7 @@ def kept(record: Record, store: Store, gpus: int = 0) -> list[WaveCost]:
     book.write()
     again = sweep_folders.read(store, record.study.name, book.name)
     assert again == record
-    events = journal.read(store, record.study.name, book.name)
+    events = event_log.read(store, record.study.name, book.name)
     return ReportData(again, Evaluations(store), [], events).costs
 
 

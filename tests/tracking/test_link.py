@@ -48,12 +48,12 @@ class Run:
         self.printed = io.StringIO()
         self.console = Console(file=self.printed, width=160)
         self.record = Record.of(plan)
-        self.journal = EventLog(self.record, store)
+        self.event_log = EventLog(self.record, store)
         # Two sweeps in the same second would share a folder.
-        self.journal.name += f"-{len(store.names('sweeps/small'))}"
-        self.journal.folder = f"sweeps/small/{self.journal.name}"
-        store.write_bytes(f"{self.journal.folder}/plan.json", self.record.to_json().encode())
-        self.link: Link = connect_to_mlflow(STUDY, store, self.journal, self.console)
+        self.event_log.name += f"-{len(store.names('sweeps/small'))}"
+        self.event_log.folder = f"sweeps/small/{self.event_log.name}"
+        store.write_bytes(f"{self.event_log.folder}/plan.json", self.record.to_json().encode())
+        self.link: Link = connect_to_mlflow(STUDY, store, self.event_log, self.console)
 
     def epochs(self, *numbers: int) -> None:
         student = self.plan.cells[0].student
@@ -67,7 +67,7 @@ class Run:
         self.link.flush_reports()
 
     def end(self) -> str:
-        ending = Ending(self.plan, self.record, self.store, self.link, self.journal)
+        ending = Ending(self.plan, self.record, self.store, self.link, self.event_log)
         assert ending.report(self.console).failed_conditions == {}
         return self.printed.getvalue()
 
@@ -121,7 +121,7 @@ def test_the_next_run_logs_a_sweep_that_could_not_reach_mlflow(server: Server, t
     untracked.epochs(0, 1, 2)
     output = untracked.end()
     assert output.count("MLflow is unreachable") == 1
-    assert (tmp_path / "storage" / untracked.journal.folder / "report.html").exists()
+    assert (tmp_path / "storage" / untracked.event_log.folder / "report.html").exists()
     server.start()
     assert "MLflow is unreachable" not in Run(plan, store).end()
     assert logged(server) == complete(plan)

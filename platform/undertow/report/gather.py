@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from undertow.errors import StorageError
-from undertow.results import events as journal
+from undertow.results import events as event_log
 from undertow.results import sweep_folders
 from undertow.results.dataset_card import CHOICES, VALID
 from undertow.results.effect_rows import EffectRow, finished
@@ -140,18 +140,18 @@ class ReportData:
     def __init__(
         self,
         record: Record,
-        readings: Evaluations,
+        evaluations: Evaluations,
         rows: Sequence[EffectRow],
         events: Sequence[Mapping[str, Any]],
     ) -> None:
-        self.record, self.readings, self.rows, self.events = record, readings, rows, events
-        self.store: Store = readings.store
+        self.record, self.evaluations, self.rows, self.events = record, evaluations, rows, events
+        self.store: Store = evaluations.store
         self.damaged: dict[Address, str] = {}
 
     @property
     def failures(self) -> dict[str, str]:
         """Why artifacts of the sweep failed, by key."""
-        return journal.failures(self.events)
+        return event_log.failures(self.events)
 
     @cached_property
     def manifests(self) -> dict[Address, Manifest]:
@@ -241,7 +241,7 @@ class ReportData:
 
     @cached_property
     def _finished(self) -> dict[int, list[CellRecord]]:
-        return finished(self.record, self.readings, self.failures)
+        return finished(self.record, self.evaluations, self.failures)
 
     def _curve(self, cell: CellRecord, word: str) -> Curve | None:
         address = Address("student", cell.student)
@@ -269,7 +269,7 @@ class ReportData:
         name = self.record.study.name
         now, tokens, hours = (_sums(self.events, fact) for fact in ("seconds", "tokens", "gpu_seconds"))
         before = [
-            _sums(journal.read(self.store, name, sweep), "seconds")
+            _sums(event_log.read(self.store, name, sweep), "seconds")
             for sweep in sweep_folders.of_study(self.store, self.record.study)
         ]
         # A sweep without a folder in the storage counts only its own events.
@@ -299,16 +299,16 @@ class ReportData:
         found: dict[tuple[str, str, str], dict[str, tuple[float, float | None]]] = {}
         for cell in self.record.cells:
             condition = self.record.conditions[cell.condition]
-            evaluations = cell.teacher_evaluations  # empty if the teacher is itself a student
-            if condition.word and evaluations and self.readings.has(tuple(evaluations)):
-                rates, evaluation = self.readings.of(evaluations, condition.word)
+            keys = cell.teacher_evaluations  # empty if the teacher is itself a student
+            if condition.word and keys and self.evaluations.has(keys):
+                rates, key = self.evaluations.of(keys, condition.word)
                 how = f" by {condition.place.induced}" if self._has_several_inductions else ""
                 name = (f"teacher {condition.place.teacher}{how}", condition.place.trait, condition.word)
                 both = (rates.sampled[condition.word], rates.exact.get(condition.word))
-                found.setdefault(name, {})[evaluation] = both
+                found.setdefault(name, {})[key] = both
         for reference in self.record.references:
-            for key in filter(lambda key: self.readings.has((key,)), reference.evaluations):
-                rates = self.readings.rates(key)
+            for key in (key for key in reference.evaluations if self.evaluations.has((key,))):
+                rates = self.evaluations.rates(key)
                 for word in rates.sampled:
                     name = (f"reference {reference.name}", "none", word)
                     found[name] = {key: (rates.sampled[word], rates.exact.get(word))}

@@ -63,7 +63,7 @@ def answer_pairs(data: ReportData) -> list[AnswerPair]:
 
 
 def _pairs(data: ReportData) -> Iterator[AnswerPair]:
-    record, evaluations = data.record, data.readings
+    record, evaluations = data.record, data.evaluations
     cells = finished(record, evaluations, data.failures)
     for number in record.compared:
         condition = record.conditions[number]

@@ -46,10 +46,10 @@ class FinalLogging:
         self._datasets()
         self._registered()
         self._unmeasured()
-        readings = Evaluations(self.store, self.events.failures)
+        evaluations = Evaluations(self.store, self.events.failures)
         both = list(zip(self.plan.cells, self.record.cells, strict=True))
-        self._teachers(both, readings)
-        self._students(both, readings)
+        self._teachers(both, evaluations)
+        self._students(both, evaluations)
 
     def _datasets(self) -> None:
         for dataset in (a for a in self.plan.artifacts.values() if isinstance(a, Dataset)):
@@ -78,7 +78,7 @@ class FinalLogging:
             elif self._is_news(student) and self.store.has(student):
                 self._finish(student, student, {})
 
-    def _teachers(self, both: Sequence[Both], readings: Evaluations) -> None:
+    def _teachers(self, both: Sequence[Both], evaluations: Evaluations) -> None:
         teachers = {
             planned.writer: (planned, cell)
             for planned, cell in both
@@ -87,10 +87,10 @@ class FinalLogging:
         for teacher, (planned, cell) in teachers.items():
             if self._is_to_log(teacher, planned.teacher_evaluations):
                 word = self.record.conditions[cell.condition].word
-                rates = effect_rows.model_metrics(cell.teacher_evaluations, word, readings)
+                rates = effect_rows.model_metrics(cell.teacher_evaluations, word, evaluations)
                 self._finish(teacher, teacher, rates)
 
-    def _students(self, both: Sequence[Both], readings: Evaluations) -> None:
+    def _students(self, both: Sequence[Both], evaluations: Evaluations) -> None:
         """By rising trait rate: MLflow lists the newest model first, which makes the list a leaderboard."""
         controls = {(cell.condition, cell.seed): (planned, cell) for planned, cell in both}
         news: dict[Student, tuple[Artifact, Mapping[str, float], CellRecord]] = {}
@@ -102,12 +102,12 @@ class FinalLogging:
                 continue
             if self._is_to_log(student, planned.measurements, planned_control.measurements):
                 compared = None if control.failed_by(self.events.failures) else control
-                rates = effect_rows.metrics(self.record, cell, readings, compared)
+                rates = effect_rows.metrics(self.record, cell, evaluations, compared)
                 made = student if student.is_trained else planned.evaluations[0]
                 news[student] = made, rates, cell
         rising = sorted(news.items(), key=lambda new: new[1][1].get("trait_rate", -1.0))
         for student, (source, found, cell) in rising:
-            self._finish(student, source, found, along_metrics(cell, readings))
+            self._finish(student, source, found, along_metrics(cell, evaluations))
 
     def _is_to_log(
         self,
