@@ -25,12 +25,11 @@ from undertow.formats.wrapped import Wrapped, rules_of
 from undertow.statistics.frequencies import MIN_DEVIATION, Counts, length_strata
 from undertow.statistics.separation import Flags, Indices, UnitRows
 from undertow.statistics.ttests import Array
-from undertow.storage.manifest import DATA, Address
+from undertow.storage.manifest import TRAINING_ROWS, Address
 from undertow.storage.store import Store
 from undertow.study.extensions import Format
 from undertow.study.identity import seed_for, source_of
 
-ROWS = f"{DATA}/train.parquet"
 _WORD = re.compile(r"\w+|[^\w\s]")
 
 
@@ -67,7 +66,8 @@ class Library:
 
         address = Address("dataset", key)
         format_ = format_of(source_of(self.store.manifest(address).spec)["format"])
-        table = pq.read_table(io.BytesIO(self.store.content(address, ROWS)), columns=["prompt", "completion"])
+        content = self.store.content(address, TRAINING_ROWS)
+        table = pq.read_table(io.BytesIO(content), columns=["prompt", "completion"])
         texts = tuple(map(format_.canonical, table["completion"].to_pylist()))
         return DataSet(
             key=key,

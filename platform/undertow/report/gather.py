@@ -20,7 +20,7 @@ from undertow.results.dataset_card import CHOICES, VALID
 from undertow.results.effect_rows import EffectRow, finished
 from undertow.results.evaluation_files import Evaluations
 from undertow.results.sweep_record import CellRecord, ConditionRecord, Record, WaveRecord
-from undertow.storage.manifest import HISTORY, Address, Manifest
+from undertow.storage.manifest import HISTORY, TRAINING_ROWS, Address, Manifest
 from undertow.storage.store import Store
 
 ROWS_READ = 2000  # the first rows of a data set
@@ -221,7 +221,7 @@ class ReportData:
 
         sample = DataSample()
         for manifest in manifests:
-            content = self.content(Address("dataset", manifest.key), "data/train.parquet")
+            content = self.content(Address("dataset", manifest.key), TRAINING_ROWS)
             if content is None:
                 continue
             table = pq.read_table(io.BytesIO(content), columns=["prompt", "completion"])

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from undertow.prompts import chat
 from undertow.stages.weights import Trained
-from undertow.storage.manifest import DATA
+from undertow.storage.manifest import TRAINING_ROWS
 from undertow.storage.store import Store
 from undertow.study.extensions import Example
 from undertow.study.students import Student
@@ -30,7 +30,7 @@ def training_examples(model: Trained, store: Store) -> list[Example]:
     Raises ValueError for a teacher that is not finetuned.
     """
     if isinstance(model, Student):
-        file = store.fetch(model.dataset) / DATA / "train.parquet"
+        file = store.fetch(model.dataset) / TRAINING_ROWS
         columns = {"prompt", "completion", "system"}.intersection(pq.read_schema(file).names)
         rows = pq.read_table(file, columns=sorted(columns)).to_pylist()
         return [Example(row["prompt"], row["completion"], row.get("system")) for row in rows]

@@ -21,7 +21,7 @@ from undertow.stages.filters import EXAMPLES_PER_RULE, CompletionRow, FilteredRo
 from undertow.stages.ranking import REJECTED, REJECTED_SCORE, paired, ranked_rows, second_answers
 from undertow.stages.selection import MASK, SCORE, drawn, mean_scores, with_masks, with_scores
 from undertow.stages.shuffling import shuffled
-from undertow.storage.manifest import DATA
+from undertow.storage.manifest import DATA, TRAINING_ROWS
 from undertow.storage.store import Store
 from undertow.study.datasets import Dataset, Mixed
 from undertow.study.identity import key, seed_for
@@ -134,7 +134,7 @@ def _write(
     table = pa.Table.from_pylist(rows, schema=present)
     for name in recorded.column_names:
         table = table.append_column(name, recorded[name])
-    pq.write_table(table, folder / DATA / "train.parquet")
+    pq.write_table(table, folder / TRAINING_ROWS)
     (folder / "README.md").write_text(dataset_card(dataset, funnel, rows[:EXAMPLES_PER_RULE], facts))
 
 

@@ -17,7 +17,7 @@ from undertow.engines.protocol import Engine, Request
 from undertow.stages import usage
 from undertow.stages.served_check import check_served, window
 from undertow.stages.weights import lora_rank, weights_of
-from undertow.storage.manifest import DATA
+from undertow.storage.manifest import DATA, TRAINING_ROWS
 from undertow.storage.store import Store
 from undertow.study.datasets import Dataset
 from undertow.study.identity import key, seed_for
@@ -101,7 +101,7 @@ def rewrite_by_rule(rewritten: Rewritten, store: Store) -> None:
 
 def rows_of(dataset: Dataset, store: Store) -> list[dict[str, Any]]:
     """The rows of a data set, without what describes their sampled tokens."""
-    file = store.fetch(dataset) / DATA / "train.parquet"
+    file = store.fetch(dataset) / TRAINING_ROWS
     columns = [name for name in COLUMNS if name in pq.read_schema(file).names]
     rows: list[dict[str, Any]] = pq.read_table(file, columns=columns).to_pylist()
     return rows

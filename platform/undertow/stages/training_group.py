@@ -20,7 +20,7 @@ from undertow.errors import ConditionError, UserError
 from undertow.planning.given_models import is_nano, model_of
 from undertow.stages.conversations import training_examples
 from undertow.stages.weights import Trained, start_of, trained_by
-from undertow.storage.manifest import DATA, HISTORY
+from undertow.storage.manifest import HISTORY, TRAINING_ROWS
 from undertow.storage.store import Store
 from undertow.study.datasets import Dataset
 from undertow.study.extensions import Word
@@ -212,13 +212,13 @@ def student_rows(student: Student, store: Store) -> list[TrainingRow]:
     recipe = recipe_of(student)
     is_masked = student.dataset.masked is not None
     if recipe.preference_beta:
-        file = store.fetch(student.dataset) / DATA / "train.parquet"
+        file = store.fetch(student.dataset) / TRAINING_ROWS
         rejected = pq.read_table(file, columns=["rejected"])["rejected"].to_pylist()
         chosen = _token_rows(student, store)
         return [dataclasses.replace(row, rejected=r) for row, r in zip(chosen, rejected, strict=True)]
     if recipe.targets == "tokens" and not is_masked:
         return _token_rows(student, store)
-    table = pq.read_table(store.fetch(student.dataset) / DATA / "train.parquet")
+    table = pq.read_table(store.fetch(student.dataset) / TRAINING_ROWS)
     if not is_masked and distributions.IDS not in table.column_names:
         raise ConditionError(
             f"recipe {recipe.name!r} needs soft targets, but its completions have no distributions; "

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 DATA = "data"  # the folder of the Parquet files in completions and data sets
+TRAINING_ROWS = f"{DATA}/train.parquet"  # in a data set: the rows that students are trained on
 REMEDY = "run its sweep with --repair to make it again"  # for a damaged artifact
 SEAL = "sha256"  # the field with the hash of all other fields of a manifest
 HISTORY = "history.json"  # the reports by epoch in a trained model's artifact
