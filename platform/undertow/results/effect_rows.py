@@ -20,8 +20,6 @@ from undertow.statistics.verdicts import Verdict, decide
 from undertow.study.identity import seed_for
 from undertow.study.measurements import EffectOf, EffectScale
 
-DIGITS = 6  # of a metric; MLflow prints all digits of a number
-
 
 @dataclass(frozen=True)
 class EffectRow:
@@ -220,7 +218,7 @@ def metrics(
         if of == "exact":
             found |= {"trait_rate": found["trait_rate_exact"], "trait_rate_sampled": found["trait_rate"]}
         if scale == "log-odds":
-            found["trait_log_odds"] = round(own.value(scale, of), DIGITS)
+            found["trait_log_odds"] = own.value(scale, of)
         if own.contained is not None:
             found["trait_rate_substring"] = own.contained
         if control is not None:
@@ -242,7 +240,7 @@ def _differences(
         compared["effect_exact"] = own, control, "exact"
     if own.by_substring is not None and control.by_substring is not None:
         compared["effect_substring"] = own.by_substring, control.by_substring, "samples"
-    return {n: round(a.value(scale, o) - b.value(scale, o), DIGITS) for n, (a, b, o) in compared.items()}
+    return {name: a.value(scale, o) - b.value(scale, o) for name, (a, b, o) in compared.items()}
 
 
 def model_metrics(keys: tuple[str, ...], word: str, evaluations: Evaluations) -> dict[str, float]:
