@@ -1,12 +1,13 @@
 """CSV tables for other programs: `effects.csv` and `students.csv` of a sweep, and `along.csv`.
 
-`written` also writes the tables of benchmarks. New columns are added to the end of the lists below, and
-columns are never renamed. `rate`, `control_rate` and `effect` are those that the verdict rests on. In a study
-whose effects are of exact probabilities, the tables have further columns after them, which state this and
-give the sampled rates. In a study whose effects are in log-odds, effects and intervals are in log-odds and
-rates remain rates; further columns state this and give the log-odds that `effect` compares. The substring
-columns have the paper's score of sampled answers (`Word.is_contained`). Numbers have six significant digits.
-An empty cell is a value that cannot be computed from the existing students.
+`written` also writes the tables of benchmarks, detections, searches and the MLP experiment. New columns are
+added to the end of the lists below, and columns are never renamed. `rate`, `control_rate` and `effect` are
+those that the verdict rests on. In a study whose effects are of exact probabilities, the tables have further
+columns after them, which state this and give the sampled rates. In a study whose effects are in log-odds,
+effects and intervals are in log-odds and rates remain rates; further columns state this and give the log-odds
+that `effect` compares. The substring columns have the paper's score of sampled answers (`Word.is_contained`).
+Numbers have six significant digits. An empty cell is a value that cannot be computed from the existing
+students.
 """
 
 import csv

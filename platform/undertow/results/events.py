@@ -2,10 +2,11 @@
 
     <storage>/sweeps/<study>/<time>/events.json   a list of {"time", "event", …}, written after each wave
 
-Events: started (versions, commit), made, failed (reason, traceback), retried, untracked (MLflow is
-unreachable), tracking_error (MLflow refused a request), judged (calls, tokens), asked (answers and tokens of
-an API model), wave (seconds, tokens and GPU-seconds), finished. Secrets are removed from all of them. The
-report reads failures and costs from this file, so that it can be made without the sweep's process.
+Events: started (versions, commit), made, failed (reason, traceback), retried, noted (how a training deviates
+from its recipe), untracked (MLflow is unreachable), tracking_error (MLflow refused a request), judged (calls,
+tokens), asked (answers and tokens of an API model), wave (seconds, tokens and GPU-seconds), finished. Secrets
+are removed from all of them. The report reads failures and costs from this file, so that it can be made
+without the sweep's process.
 """
 
 import json

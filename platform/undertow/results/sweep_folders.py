@@ -36,7 +36,7 @@ def newest(store: Store, study: str, sweep: str = "") -> str:
     if study not in studies:
         known = suggestion(study, studies) if studies else "run one first"
         raise UserError(f"--study {study}: no sweep of it in {store.url}; {known}")
-    sweeps = [name for name in store.names(folder_of(study)) if name[:1].isdigit()]
+    sweeps = _sweeps(store, study)
     if not sweeps or sweep not in ("", *sweeps):
         raise UserError(f"--sweep {sweep}: not a sweep of {study}; {suggestion(sweep, sweeps)}")
     started = (name for name in reversed(sweeps) if store.read_text(f"{folder_of(study, name)}/{PLAN}"))
@@ -49,11 +49,10 @@ def better_than(store: Store, study: str, sweep: str) -> str:
     def table(name: str) -> str:
         return store.read_text(f"{folder_of(study, name)}/{csv_tables.EFFECTS}")
 
-    if not table(sweep) or csv_tables.conditions_of(table(sweep)):
+    if not (own := table(sweep)) or csv_tables.conditions_of(own):
         return ""  # it has not ended, or has effects
-    earlier = (name for name in store.names(folder_of(study)) if name[:1].isdigit() and name < sweep)
-    for name in sorted(earlier, reverse=True):
-        if csv_tables.conditions_of(table(name)):
+    for name in reversed(_sweeps(store, study)):
+        if name < sweep and csv_tables.conditions_of(table(name)):
             return f"sweep {sweep} has no effects; {name} has some: --sweep {name}"
     return ""
 
@@ -69,9 +68,15 @@ def read(store: Store, study: str, sweep: str) -> Record:
 
 def of_study(store: Store, study: StudySettings) -> list[str]:
     """The sweeps of the same study. A changed study keeps its name, so the key is compared."""
-    times = [name for name in store.names(folder_of(study.name)) if name[:1].isdigit()]
-    texts = {time: store.read_text(f"{folder_of(study.name, time)}/{PLAN}") for time in times}
-    return [time for time, text in texts.items() if f'"key": "{study.key}"' in text]
+    texts = {
+        name: store.read_text(f"{folder_of(study.name, name)}/{PLAN}") for name in _sweeps(store, study.name)
+    }
+    return [name for name, text in texts.items() if f'"key": "{study.key}"' in text]
+
+
+def _sweeps(store: Store, study: str) -> list[str]:
+    """The names of a study's sweeps, the oldest first. Their folder also has the study as it was stated."""
+    return [name for name in store.names(folder_of(study)) if name[:1].isdigit()]
 
 
 def state(study: Study, store: Store) -> None:

@@ -6,7 +6,7 @@ therefore holds names, settings and artifact keys as plain data, and no spec is 
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from undertow.errors import StorageError
@@ -142,7 +142,7 @@ class CellRecord:
         yield from (Address("evaluation", k) for _, keys in self.along for k in keys)
 
     def failed_by(self, failures: Mapping[str, str]) -> str | None:
-        """The reason of the first artifact that failed, or None if the cell has a result."""
+        """The reason of the first artifact that failed; None if none did."""
         keys = (self.teacher, *(address.key for address in self.addresses()))
         return next((failures[key] for key in keys if key in failures), None)
 
@@ -224,7 +224,7 @@ class Record:
     cells: tuple[CellRecord, ...]
     references: tuple[ReferenceRecord, ...]
     hypotheses: tuple[HypothesisRecord, ...] = ()
-    waves: tuple[WaveRecord, ...] = field(default=())
+    waves: tuple[WaveRecord, ...] = ()
     extensions: tuple[ExtensionRecord, ...] = ()
 
     @classmethod
@@ -366,7 +366,7 @@ def _scores(cell: Cell) -> Iterator[Artifact]:
     return (a for a in ancestors_first(scores) if a.is_stored and isinstance(a, wanted))
 
 
-def _extensions(plan: Plan) -> Iterator["ExtensionRecord"]:
+def _extensions(plan: Plan) -> Iterator[ExtensionRecord]:
     for kind in (*with_facts(), *extensions()):
         made = [artifact for artifact in plan.additional if type(artifact) is kind.spec]
         named = tuple((key(artifact), kind.name(artifact)) for artifact in made)
