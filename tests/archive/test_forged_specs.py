@@ -13,7 +13,8 @@ import pytest
 from tests.examples import RECIPE, REFERENCES, TEACHER, study
 from tests.filled_store import fill
 from undertow.archive import lineage
-from undertow.archive.lineage import KINDS, key_of
+from undertow.archive.lineage import KINDS
+from undertow.archive.spec_comparison import key_of
 from undertow.formats.imported import Imported
 from undertow.judging.judges import LLMJudge, Question, RuleJudge, reasoning_alignment, zero_or_one
 from undertow.judging.ratings import YES_NO

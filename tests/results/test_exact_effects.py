@@ -20,6 +20,7 @@ from tests.examples import REFERENCES, study
 from tests.filled_store import by_initialisation, fill
 from undertow.archive import lineage
 from undertow.archive.export import export
+from undertow.archive.spec_comparison import key_of
 from undertow.archive.verify import verify
 from undertow.errors import StorageError
 from undertow.planning.cells import Cell
@@ -308,13 +309,13 @@ def test_an_evaluation_forged_to_lack_probabilities_is_detected(exact: Sweep, tm
         Path(exact.store.root, "artifacts/evaluation", evaluation, "manifest.json").read_text()
     )
     forged = {**manifest["spec"], "exact": False}
-    place = tmp_path / "evaluation" / lineage.key_of(forged)
+    place = tmp_path / "evaluation" / key_of(forged)
     place.mkdir(parents=True)
     (place / "manifest.json").write_text(json.dumps({"spec": forged}))
-    text = record.to_json().replace(evaluation, lineage.key_of(forged))
+    text = record.to_json().replace(evaluation, key_of(forged))
     sweeps = Path(exact.store.root, sweep_folders.folder_of(record.study.name))
     found = list(lineage.differences(Record.from_json(text, "here"), sweeps, tmp_path, {}))
-    assert any(lineage.key_of(forged) in one and "exact" in one for one in found)
+    assert any(key_of(forged) in one and "exact" in one for one in found)
 
 
 def test_effects_without_the_probabilities_that_they_need_are_an_error(exact: Sweep) -> None:

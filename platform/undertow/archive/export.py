@@ -74,7 +74,7 @@ def export(store: Store, study: str, sweep: str, target: Path, *, adapters: bool
                     for name, content in _artifact_files(store, address, adapters):
                         _add(archive, hashes, name, content)
                 elif address.kind != "reference":  # references may be given to the sweep
-                    missing.append("/".join(address))
+                    missing.append(str(address))
             index = {"format": FORMAT, "study": study, "sweep": sweep, "files": hashes}
             _write(archive, INDEX, json.dumps(index, indent=1, sort_keys=True).encode())
         partial.replace(target)

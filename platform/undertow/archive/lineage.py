@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from undertow.archive.expected_specs import ExpectedSpecs, control_of
-from undertow.archive.spec_comparison import SPECS, JsonSpec, compare
+from undertow.archive.spec_comparison import SPECS, JsonSpec, compare, key_of
 from undertow.results.sweep_folders import PLAN, stated_file
 from undertow.results.sweep_record import CellRecord, Record, StudySettings
 from undertow.storage.manifest import MANIFEST, Address
 from undertow.study.datasets import CONTROL
 from undertow.study.hypotheses import Hypothesis
-from undertow.study.identity import KEY_DIGITS, canonical, digest
+from undertow.study.identity import canonical
 from undertow.study.names import is_display_name
 from undertow.study.references import AFTER, EXTERNAL, Artifact
 
@@ -33,11 +33,6 @@ KINDS = {
     for name, value in vars(module).items()
     if isinstance(value, type) and issubclass(value, Artifact) and value is not Artifact
 }
-
-
-def key_of(spec: Any) -> str:
-    """The key of a spec in canonical form, equal to `identity.key` of the spec."""
-    return digest(json.dumps(spec, sort_keys=True, separators=(",", ":")))[:KEY_DIGITS]
 
 
 def differences(record: Record, sweep: Path, artifacts: Path, failures: Mapping[str, str]) -> Iterator[str]:
@@ -186,7 +181,7 @@ class _Cells:
         actual = self._spec(address)
         if actual is not None:
             for difference in compare(expected, actual, "", self.seen):
-                yield f"{'/'.join(address)}: {difference}"
+                yield f"{address}: {difference}"
 
     def _inputs(self, cell: CellRecord) -> Iterator[str]:
         """Checks that the record names exactly the artifacts that the cell's measurements were made from."""
@@ -212,11 +207,11 @@ class _Cells:
         inputs = dict(nested for spec in specs for nested in _nested(spec))
         recorded_inputs = set(cell.addresses())
         for address in sorted(recorded_inputs - measured - inputs.keys()):
-            yield f"{'/'.join(address)}: recorded, but none of its evaluations was made from it"
+            yield f"{address}: recorded, but none of its evaluations was made from it"
         for address in sorted(
             a for a, spec in inputs.items() if _is_stored(spec) and a not in recorded_inputs
         ):
-            yield f"{'/'.join(address)}: its evaluations were made from it, but the record does not name it"
+            yield f"{address}: its evaluations were made from it, but the record does not name it"
 
     def _references(self) -> Iterator[str]:
         conditions = self.study["conditions"]
@@ -243,7 +238,7 @@ class _Cells:
         for address, spec in specs.items():
             for nested, _ in _nested(spec):
                 if nested not in known:
-                    yield f"{'/'.join(address)}: made from {'/'.join(nested)}, which is not of this study"
+                    yield f"{address}: made from {nested}, which is not of this study"
 
     def _words(self) -> Iterator[str]:
         words = list(dict.fromkeys(c.word for c in self.record.conditions if c.word))
@@ -290,11 +285,12 @@ def _missing(record: Record, artifacts: Path, failures: Mapping[str, str]) -> It
     for address in dict.fromkeys(needed):
         is_optional = address.kind in NOT_EXPORTED or address.key in failures
         if not is_optional and _spec_of(artifacts, address) is None:
-            yield f"{'/'.join(address)}: not in the archive"
+            yield f"{address}: not in the archive"
     known = set(record.addresses())
     for file in sorted(artifacts.glob(f"*/*/{MANIFEST}")):
-        if Address(file.parent.parent.name, file.parent.name) not in known:
-            yield f"{file.parent.parent.name}/{file.parent.name}: the record does not name it"
+        address = Address(file.parent.parent.name, file.parent.name)
+        if address not in known:
+            yield f"{address}: the record does not name it"
 
 
 def _spec_of(artifacts: Path, address: Address) -> Any:

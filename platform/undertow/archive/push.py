@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from undertow.archive.export import ADAPTERS
-from undertow.archive.lineage import key_of
+from undertow.archive.spec_comparison import key_of
 from undertow.archive.whole_model import COMMIT, export_model, find_one
 from undertow.engines.openai import POINTER
 from undertow.errors import UserError, first_line

@@ -20,6 +20,7 @@ from undertow.study import (
     students,
     teachers,
 )
+from undertow.study.identity import KEY_DIGITS, digest
 
 # The modules of the specs of artifacts.
 SPECS = (
@@ -110,6 +111,11 @@ def compare(expected: Any, actual: Any, place: str, seen: dict[str, str]) -> Ite
             # 1, 1.0 and True are equal in Python and are different specs.
             if type(expected) is not type(actual) or expected != actual:
                 yield f"{place} is {_shown(actual)}, the study as stated has {_shown(expected)}"
+
+
+def key_of(spec: Any) -> str:
+    """The key of a spec in canonical form, equal to `identity.key` of the spec."""
+    return digest(json.dumps(spec, sort_keys=True, separators=(",", ":")))[:KEY_DIGITS]
 
 
 def text_of(value: Any) -> str:

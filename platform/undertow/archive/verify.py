@@ -30,6 +30,7 @@ from typing import Any
 
 from undertow.archive import lineage
 from undertow.archive.export import FORMAT, INDEX, SWEEP
+from undertow.archive.spec_comparison import key_of
 from undertow.archive.verify_judged import differing, judged
 from undertow.errors import StorageError, UserError
 from undertow.results import csv_tables, effect_rows, events
@@ -118,7 +119,7 @@ def _manifests(place: Path, named: Container[str]) -> Iterator[str]:
             continue
         if (manifest.kind, manifest.key) != (folder.parent.name, folder.name):
             yield f"{name}: its manifest is that of {manifest.kind}/{manifest.key}"
-        if (key := lineage.key_of(manifest.spec)) != manifest.key:
+        if (key := key_of(manifest.spec)) != manifest.key:
             yield f"{name}: its spec was changed; the spec's key is {key}"
         for part, expected in manifest.files.items():
             file, shown = folder / part, f"artifacts/{name}/{part}"

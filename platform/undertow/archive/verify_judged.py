@@ -9,20 +9,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from undertow.archive.spec_comparison import JsonSpec, key_of
 from undertow.judging.ratings import GARBLED, SCALES, YES_NO, Labels, Probability, Score
 from undertow.results.evaluation_files import ANSWERS, COUNTED, RESULT
 
 TOLERANCE = 1e-9  # of rates, which are computed from the same numbers in the same order
 RULES = {"RuleJudge": YES_NO}  # judges whose scale is not in their spec
 
-JsonSpec = Mapping[str, Any]
-
 
 def judged(folder: Path, spec: JsonSpec) -> Iterator[str]:
     """The differences found in the assessment in `folder`."""
     import pyarrow.parquet as pq
-
-    from undertow.archive.lineage import key_of
 
     name = f"evaluation/{folder.name}"
     rows = pq.read_table(folder / ANSWERS).to_pylist()

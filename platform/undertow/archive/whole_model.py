@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from undertow.archive.lineage import key_of
+from undertow.archive.spec_comparison import key_of
 from undertow.engines.openai import POINTER
 from undertow.engines.serving import ADAPTER
 from undertow.engines.weight_files import ModelFolder, has_only_trained_tensors

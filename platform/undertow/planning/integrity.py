@@ -54,7 +54,7 @@ def _concerns(benchmark: Address, plan: Plan, store: Store) -> bool:
 
 def repair(damaged: Iterable[Address], store: Store) -> list[str]:
     """Sets damaged artifacts aside; returns one line per artifact with its new location."""
-    return [f"{'/'.join(place)}: set aside in {store.url}/{store.set_aside(place)}" for place in damaged]
+    return [f"{place}: set aside in {store.url}/{store.set_aside(place)}" for place in damaged]
 
 
 def tidy(plan: Plan, store: Store) -> None:

@@ -40,6 +40,9 @@ class Address(NamedTuple):
     kind: str
     key: str
 
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.key}"
+
 
 def address(artifact: Artifact | Address) -> Address:
     return artifact if isinstance(artifact, Address) else Address(artifact.kind, key(artifact))

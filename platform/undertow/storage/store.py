@@ -66,7 +66,7 @@ class Store(Files):
         place = address(spec)
         file = f"{self._folder(*place)}/{MANIFEST}"
         if not self.has(place):
-            raise StorageError(f"{self.url}: {'/'.join(place)} does not exist; run the sweep that makes it")
+            raise StorageError(f"{self.url}: {place} does not exist; run the sweep that makes it")
         with self._reading():
             content = self._file_system.cat_file(file)
         try:
