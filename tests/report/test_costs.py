@@ -15,7 +15,6 @@ from undertow.report import page_tables, plan_tables
 from undertow.report.gather import ReportData, WaveCost
 from undertow.results import events as event_log
 from undertow.results import sweep_folders
-from undertow.results.evaluation_files import Evaluations
 from undertow.results.events import EventLog
 from undertow.results.sweep_record import Record
 from undertow.storage.store import Store
@@ -50,7 +49,7 @@ def kept(record: Record, store: Store, gpus: int = 0) -> list[WaveCost]:
     again = sweep_folders.read(store, record.study.name, book.name)
     assert again == record
     events = event_log.read(store, record.study.name, book.name)
-    return ReportData(again, Evaluations(store), [], events).costs
+    return ReportData(again, store, events).costs
 
 
 def printed(costs: list[WaveCost]) -> str:

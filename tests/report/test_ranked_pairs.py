@@ -12,7 +12,6 @@ from undertow.formats.numbers import Numbers
 from undertow.report.gather import ReportData
 from undertow.report.make import make_report
 from undertow.report.viewer import viewer_rows
-from undertow.results.evaluation_files import Evaluations
 from undertow.results.sweep_record import Record
 from undertow.storage.store import Store
 from undertow.study.generation import Generation
@@ -38,7 +37,7 @@ def test_the_report_says_who_ranked_and_how_far_the_answers_are_apart(tmp_path: 
     written = ("1, 22, 333", "4, 5, 6", "owls!", "7, 8")
     record = Record.of(fill(study, store, REFERENCES, completions=written))
     kept = {"kept, preferred to the second answer", "kept, second answer preferred"}
-    for rows in viewer_rows(ReportData(record, Evaluations(store), [], [])).sets.values():
+    for rows in viewer_rows(ReportData(record, store, [])).sets.values():
         assert kept <= {outcome.label for outcome in rows.outcomes}
         assert sum(outcome.kind == "used" for outcome in rows.outcomes) == ROWS
         for outcome, first, second in zip(rows.outcomes, rows.completions, rows.seconds, strict=True):

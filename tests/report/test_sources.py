@@ -59,7 +59,7 @@ def in_two_ways(*traits: Trait) -> Study:
 
 def data_of(of: Study, store: Store) -> ReportData:
     record = Record.of(fill(of, store, REFERENCES, completions=WRITTEN))
-    return ReportData(record, Evaluations(store), [], [])
+    return ReportData(record, store, [])
 
 
 def test_teachers_that_got_a_trait_in_different_ways_are_different_sources(tmp_path: Path) -> None:

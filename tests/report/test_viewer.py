@@ -23,7 +23,7 @@ from undertow.report.gather import ReportData
 from undertow.report.make import HTML, SweepReport, make_report
 from undertow.report.viewer_answers import answer_pairs
 from undertow.report.viewer_completions import equal_share
-from undertow.results.evaluation_files import ANSWERS, Evaluations
+from undertow.results.evaluation_files import ANSWERS
 from undertow.results.row_verdicts import VERDICTS
 from undertow.results.sweep_folders import VIEWER
 from undertow.results.sweep_record import Record
@@ -91,7 +91,7 @@ def page(files: dict[str, bytes]) -> Viewer:
 
 
 def page_of(record: Record, store: Store, most: int = viewer.MOST_ROWS) -> str:
-    data = ReportData(record, Evaluations(store), [], [])
+    data = ReportData(record, store, [])
     return viewer.viewer_page(data, viewer.viewer_rows(data, most))
 
 
@@ -120,7 +120,7 @@ def test_students_that_are_not_compared_are_not_shown(record: Record, store: Sto
     with_trait = [cell for cell in record.cells if record.conditions[cell.condition].word]
     failed = with_trait[0]
     events = [{"event": "failed", "key": failed.teacher, "reason": "below the gate", "time": 0.0}]
-    data = ReportData(record, Evaluations(store), [], events)
+    data = ReportData(record, store, events)
     shown = {(pair.condition, pair.seed) for pair in answer_pairs(data)}
     compared = {(cell.condition, cell.seed) for cell in with_trait}
     assert shown == compared - {(failed.condition, failed.seed)}
@@ -198,7 +198,7 @@ def test_larger_sweeps_are_cut_equally_and_the_page_says_so(
     assert 400 < sum(sizes) <= 500
     assert "of 600 completions" in cut.source
     assert "It can have at most 500 rows" in cut.source
-    rows = viewer.viewer_rows(ReportData(record, Evaluations(store), [], []), characters=10_000)
+    rows = viewer.viewer_rows(ReportData(record, store, []), characters=10_000)
     assert 8_000 < rows.characters <= 10_000  # long texts: fewer rows
     for pair in cut.index["pairs"]:  # the same questions and samples on both sides
         student, control = (cut.index["evaluations"][pair[side]] for side in ("student", "control"))

@@ -19,7 +19,7 @@ TITLE_CHARACTERS = 24  # of a panel in a row of two
 
 def training_figure(data: ReportData) -> dict[str, bytes]:
     """The figure `training`: the trait's exact probability by epoch, one line per student; grey: controls."""
-    kept = by_panel(data.rows)
+    kept = by_panel(data.primary)
     curves = {row.number: data.curves(row) for _, rows in kept for row in rows}
     if not any(students for students, _ in curves.values()):
         return {}

@@ -1,4 +1,4 @@
-"""What a report shows in addition to the effects: data, training, base rates, provenance and costs.
+"""What a report shows: effects, data, training, base rates, provenance and costs.
 
 Everything is read from the store. A *source* is the data of one teacher in one format, which all its students
 share. Rows and numbers come from a sample of large data sets; the counts of the filter funnel are complete.
@@ -17,8 +17,9 @@ from undertow.errors import StorageError
 from undertow.results import events as event_log
 from undertow.results import sweep_folders
 from undertow.results.dataset_card import CHOICES, VALID
-from undertow.results.effect_rows import EffectRow, finished
+from undertow.results.effect_rows import EffectRow, HypothesisOutcome, effects, findings, finished
 from undertow.results.evaluation_files import Evaluations
+from undertow.results.learning_curves import LearningCurve, learning_curves
 from undertow.results.sweep_record import CellRecord, ConditionRecord, Record, WaveRecord
 from undertow.storage.manifest import HISTORY, TRAINING_ROWS, Address, Manifest
 from undertow.storage.store import Store
@@ -130,28 +131,43 @@ class BaseRate(NamedTuple):
 
 
 class ReportData:
-    """The data of one report. Each part is read on first use.
+    """The data of one report. Each part is computed or read on first use.
 
     Attributes:
-        rows: the effects by the traits' own questions.
         damaged: artifacts that the report leaves out because their bytes have changed, with the remedy.
     """
 
-    def __init__(
-        self,
-        record: Record,
-        evaluations: Evaluations,
-        rows: Sequence[EffectRow],
-        events: Sequence[Mapping[str, Any]],
-    ) -> None:
-        self.record, self.evaluations, self.rows, self.events = record, evaluations, rows, events
-        self.store: Store = evaluations.store
+    def __init__(self, record: Record, store: Store, events: Sequence[Mapping[str, Any]]) -> None:
+        self.record, self.store, self.events = record, store, events
         self.damaged: dict[Address, str] = {}
 
-    @property
+    @cached_property
     def failures(self) -> dict[str, str]:
         """Why artifacts of the sweep failed, by key."""
         return event_log.failures(self.events)
+
+    @cached_property
+    def evaluations(self) -> Evaluations:
+        return Evaluations(self.store, self.failures)
+
+    @cached_property
+    def rows(self) -> list[EffectRow]:
+        """The effects, one row per condition and measure."""
+        return effects(self.record, self.evaluations, self.failures)
+
+    @cached_property
+    def primary(self) -> list[EffectRow]:
+        """The effects by the study's main measure."""
+        return [row for row in self.rows if row.is_primary]
+
+    @cached_property
+    def outcomes(self) -> list[HypothesisOutcome]:
+        return findings(self.record, self.rows)
+
+    @cached_property
+    def learning_curves(self) -> list[LearningCurve]:
+        """The effects along the students' training; empty unless their recipe keeps steps."""
+        return learning_curves(self.record, self.evaluations, self.failures)
 
     @cached_property
     def manifests(self) -> dict[Address, Manifest]:

@@ -15,10 +15,9 @@ from undertow.report.preregistration import read_preregistration
 from undertow.report.viewer import viewer_page, viewer_rows, viewer_tables
 from undertow.report.viewer_tables import Table
 from undertow.results import csv_tables
-from undertow.results import events as event_log
-from undertow.results.effect_rows import EffectRow, effects, findings, finished
+from undertow.results.effect_rows import EffectRow, finished
 from undertow.results.evaluation_files import Evaluations
-from undertow.results.learning_curves import LearningCurve, learning_curves
+from undertow.results.learning_curves import LearningCurve
 from undertow.results.sweep_folders import VIEWER
 from undertow.results.sweep_record import CellRecord, Record
 from undertow.statistics.confusion import Confusion, StudentRates, confusion
@@ -53,27 +52,22 @@ class SweepReport:
 
 def make_report(record: Record, store: Store, events: Sequence[Mapping[str, Any]]) -> SweepReport:
     """Makes all tables, figures and texts of a sweep's report, and writes none of them."""
-    failures = event_log.failures(events)
-    evaluations = Evaluations(store, failures)
-    rows = effects(record, evaluations, failures)
-    outcomes = findings(record, rows)
-    primary = [row for row in rows if row.is_primary]
-    data = ReportData(record, evaluations, primary, events)
-    pairs = matrix.matrices(record, primary)
-    matrices = confusions(record, evaluations, failures)
+    data = ReportData(record, store, events)
+    rows, curves = data.rows, data.learning_curves
+    pairs = matrix.matrices(record, data.primary)
+    matrices = confusions(record, data.evaluations, data.failures)
     drawn: dict[str, bytes] = {}
     if rows:
         drawn |= figures.effects_figure(record, rows) | matrix.matrix_figure(record, pairs)
-    drawn |= figures.traits_figure(record, matrices)
-    curves = learning_curves(record, evaluations, failures)
-    drawn |= along.along_figure(record, curves)
+    drawn |= figures.traits_figure(record, matrices) | along.along_figure(record, curves)
     for draw in (data_figures.training_figure, data_figures.funnel_figure, data_figures.numbers_figure):
         drawn |= draw(data)
     registration = read_preregistration(data)
-    lines = prose.verdict_lines(record, rows, failures)
-    lines += along.sentences(curves, record.study.alpha)
-    lines += [prose.hypothesis_line(one, registration.hypothesis(one.hypothesis)) for one in outcomes]
-    html = page.html(data, rows, outcomes, registration, pairs, matrices, curves, drawn, failures)
+    verdicts = prose.verdict_lines(record, rows, data.failures) + along.sentences(curves, record.study.alpha)
+    hypotheses = [
+        prose.hypothesis_line(one, registration.hypothesis(one.hypothesis)) for one in data.outcomes
+    ]
+    html = page.html(data, verdicts, registration, pairs, matrices, drawn)
     shown = viewer_rows(data)
     files = {
         csv_tables.EFFECTS: csv_tables.effects_csv(record.study.name, rows).encode(),
@@ -84,7 +78,7 @@ def make_report(record: Record, store: Store, events: Sequence[Mapping[str, Any]
         VIEWER: viewer_page(data, shown).encode(),
     }
     tables = viewer_tables(data, shown)
-    return SweepReport(rows, lines, files, data.costs, data.damaged, tables, curves)
+    return SweepReport(rows, verdicts + hypotheses, files, data.costs, data.damaged, tables, curves)
 
 
 def confusions(

@@ -18,44 +18,35 @@ from undertow.report.provider_usage import usage_sheet
 from undertow.report.settings import settings_sheet
 from undertow.report.tables import rate_name, sampled_measures
 from undertow.report.templates import cut, template
-from undertow.results.effect_rows import EffectRow, HypothesisOutcome, failed_conditions
-from undertow.results.learning_curves import LearningCurve
+from undertow.results.effect_rows import failed_conditions
 from undertow.results.sweep_folders import VIEWER
 from undertow.statistics.confusion import Confusion
 
 
 def html(
     data: ReportData,
-    rows: Sequence[EffectRow],
-    outcomes: Sequence[HypothesisOutcome],
+    verdicts: Sequence[str],
     registration: Preregistration,
     pairs: Sequence[ModelMatrix],
     matrices: Sequence[tuple[FigurePanel, Confusion]],
-    curves: Sequence[LearningCurve],
     figures: Mapping[str, bytes],
-    failures: Mapping[str, str],
 ) -> str:
     """Renders the page.
 
     Args:
-        rows: the effects by all measures; `data` has only those by the traits' own questions.
+        verdicts: the result in sentences, without the hypotheses.
         pairs: the teacher × student matrices.
         matrices: the trait × measured trait matrices.
-        curves: the effects along the students' training.
         figures: content by file name; the page includes those that are SVG.
-        failures: why artifacts failed, by key.
     """
-    record = data.record
+    record, rows = data.record, data.rows
     details = page_tables.details(rows)
     context: dict[str, Any] = {
         "study": record.study,
         "viewer": VIEWER,
-        "verdicts": [
-            *prose.verdict_lines(record, rows, failures),
-            *along.sentences(curves, record.study.alpha),
-        ],
+        "verdicts": verdicts,
         "reading_note": prose.reading_note(record),
-        "hypotheses": page_tables.hypotheses(outcomes, registration),
+        "hypotheses": page_tables.hypotheses(data.outcomes, registration),
         "all_preregistered": registration.all_preregistered,
         "registration": registration.sentence(),
         "method": prose.method_notes(record, rows),
@@ -70,8 +61,8 @@ def html(
         "pairs": [matrix_sheet(matrix) for matrix in pairs],
         "several_traits": any(len(pair.rows) > 1 for matrix in pairs for pair in matrix.pairs.values()),
         "diagonals": page_tables.diagonals(matrices),
-        "first_steps": along.first_steps(curves),
-        "curve_points": along.points(curves),
+        "first_steps": along.first_steps(data.learning_curves),
+        "curve_points": along.points(data.learning_curves),
         "figures": {
             name.removesuffix(".svg"): inline(svg) for name, svg in figures.items() if ".svg" in name
         },
@@ -90,7 +81,7 @@ def html(
         ],
         "costs": page_tables.costs(data.costs),
         "artifacts": len(data.manifests),
-        "failed": _by_reason(failed_conditions(record, failures)),
+        "failed": _by_reason(failed_conditions(record, data.failures)),
         "settings": settings_sheet(data),
         "versions": data.versions,
         "references": page_tables.references(data),
