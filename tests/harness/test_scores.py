@@ -16,8 +16,8 @@ from scipy import stats
 from tests.examples import REFERENCES, study
 from tests.filled_store import fill
 from undertow.harness import tables
-from undertow.harness.mlflow_scores import log_benchmarks
-from undertow.harness.scores import SCORES, Scores, benchmark_rows, model_scores, student_metrics, subjects
+from undertow.harness.publish import BenchmarkResults
+from undertow.harness.scores import SCORES, Scores, benchmark_rows, model_scores, subjects
 from undertow.harness.tables import benchmarks_table
 from undertow.planning.cells import Cell
 from undertow.planning.plan import Plan, ancestors, make
@@ -193,16 +193,16 @@ def test_mlflow_has_the_scores_in_the_students_runs_and_models(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     one = replace(STUDY, seeds=(0,))
     plan, store = benchmarked(tmp_path, one)
-    scores = Scores(store)
-    students = {cell.student: student_metrics(cell.student, [MMLU], scores) for cell in plan.cells}
-    assert log_benchmarks(one, store, students, {}) == list(students), "no sweep has created runs yet"
+    scores, results = Scores(store), BenchmarkResults(plan, [MMLU], store)
+    students = [cell.student for cell in plan.cells]
+    assert results.log() == students, "no sweep has created runs yet"
     fill(one, store, REFERENCES)
     tracker = Tracker(one, store)
-    for student in list(students)[:2]:
+    for student in students[:2]:
         tracker.finish(student, store.manifest(student), {"sampled_owl": 0.1})
     tracker.close({}, {}, failed=False)
     for _ in range(2):  # the second call logs nothing twice
-        assert log_benchmarks(one, store, students, {tables.BENCHMARKS: b"study"}) == list(students)[2:]
+        assert results.log() == students[2:]
 
     client = runs.connect_client(runs.tracking_uri(store))
     (experiment,) = client.search_experiments(filter_string="name = 'small'")
@@ -211,7 +211,7 @@ def test_mlflow_has_the_scores_in_the_students_runs_and_models(
         for r in client.search_runs([experiment.experiment_id], "tags.`undertow.kind` = 'student'")
     }
     assert "benchmark_<task>_<metric>" in METRICS
-    for student in list(students)[:2]:
+    for student in students[:2]:
         run = found[key(student)]
         assert run.data.metrics["benchmark_mmlu_acc"] == scores.of(student, MMLU)["acc"].value
         assert run.info.status == "FINISHED"
@@ -221,4 +221,4 @@ def test_mlflow_has_the_scores_in_the_students_runs_and_models(
         "mmlu"
     }
     (parent,) = client.search_runs([experiment.experiment_id], "tags.`undertow.kind` = 'sweep'")
-    assert [file.path for file in client.list_artifacts(parent.info.run_id)] == [tables.BENCHMARKS]
+    assert {file.path for file in client.list_artifacts(parent.info.run_id)} == results.files.keys()

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from undertow.harness import tables
-from undertow.harness.mlflow_scores import log_benchmarks
 from undertow.harness.scores import Scores, benchmark_rows, model_scores, student_metrics
 from undertow.planning.plan import Plan
 from undertow.storage.store import Store
 from undertow.study.harness_task import HarnessTask
 from undertow.study.students import Student
+from undertow.tracking.finished_runs import FinishedRuns
+from undertow.tracking.logged_models import benchmark_dataset
 
 
 class BenchmarkResults:
@@ -36,8 +37,16 @@ class BenchmarkResults:
         }
 
     def log(self) -> list[Student]:
-        """Logs scores and files to the MLflow runs of the study's sweep; returns students without a run."""
-        students = dict.fromkeys(cell.student for cell in self._plan.cells)
-        metrics = {student: student_metrics(student, self._tasks, self._scores) for student in students}
-        scored = {student: by_task for student, by_task in metrics.items() if by_task}
-        return log_benchmarks(self._plan.study, self._store, scored, self.files)
+        """Logs scores and files to the MLflow runs of the study's sweep; returns students without a run.
+
+        On MLflow's page of models, each task is a data set with its scores.
+        """
+        runs = FinishedRuns(self._plan.study, self._store)
+        runs.add_files(self.files)
+        without_run = []
+        for student in dict.fromkeys(cell.student for cell in self._plan.cells):
+            by_task = student_metrics(student, self._tasks, self._scores)
+            scored = [(metrics, benchmark_dataset(task)) for task, metrics in by_task.items()]
+            if scored and not runs.add_metrics(student, scored):
+                without_run.append(student)
+        return without_run
