@@ -69,7 +69,7 @@ def test_the_reason_why_no_model_can_be_audited_is_reported_once(
         raise ConditionError("too few answers")
 
     monkeypatch.setattr(make, "_audit_data", fail)
-    monkeypatch.setattr(make, "prepare_libraries", lambda: None)
+    monkeypatch.setattr(make, "quiet_deepspeed", lambda: None)
     lines: list[str] = []
     with pytest.raises(UserError, match=r"no candidate model could be audited: .*too few answers"):
         make.audit(spec_of(arguments), Store(str(tmp_path)), say=lines.append)

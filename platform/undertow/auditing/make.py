@@ -25,13 +25,14 @@ from undertow.auditing.deviation import deviation
 from undertow.auditing.finding import rule
 from undertow.auditing.gradient_agreement import GRADIENT
 from undertow.auditing.hidden_shift import HIDDEN
-from undertow.auditing.model import AuditModel, prepare_libraries, totals
+from undertow.auditing.model import AuditModel, totals
 from undertow.auditing.probe_ratio import PROBE
 from undertow.auditing.probes import make_missing_reference, train_missing
 from undertow.auditing.prompt_ratio import PROMPT
 from undertow.auditing.results import Audit, AuditSpec, ModelResult, TraitResult
 from undertow.auditing.rows import drawn, title, visible_share
 from undertow.auditing.scores import FINETUNED, Baseline, Evidence, TraitScore, evidence
+from undertow.engines.quiet import quiet_deepspeed
 from undertow.errors import ConditionError, SpecError, UserError, suggestion
 from undertow.planning import timings
 from undertow.planning.given_models import model_of
@@ -97,7 +98,7 @@ def audit(
         UserError: no model could be audited.
     """
     scores = scores_of(spec)
-    prepare_libraries()
+    quiet_deepspeed()
     rows = drawn(spec.dataset, spec.rows, spec.seed)
     visible = visible_share(rows, spec.traits)
     found: list[ModelResult] = []

@@ -6,7 +6,6 @@ the last norm alone (steering vectors) reuse the kept inputs of that norm, so th
 less than a second pass; other probes cost a pass each.
 """
 
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -59,12 +58,6 @@ class Readings:
 def totals(logprobs: Sequence[Array]) -> Array:
     """The sum of each row's token log-probabilities."""
     return np.array([values.sum() for values in logprobs])
-
-
-def prepare_libraries() -> None:
-    """Without a GPU, tells DeepSpeed to use the CPU: it warns otherwise when transformers imports it."""
-    if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 
 class AuditModel:

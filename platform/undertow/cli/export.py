@@ -1,6 +1,5 @@
 """The logic of jobs/export.py."""
 
-import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from undertow.archive.export import export
 from undertow.archive.verify import effects_in, verify
 from undertow.archive.whole_model import export_model, find_model
 from undertow.cli.entry import option
-from undertow.engines.quiet import quiet
+from undertow.engines.quiet import quiet, quiet_deepspeed
 from undertow.errors import UserError
 from undertow.results import sweep_folders
 from undertow.storage.manifest import sha256
@@ -50,20 +49,12 @@ def main(arguments: ExportArguments, console: Console) -> int:
     return write_model(arguments, console) if arguments.model else write(arguments, console)
 
 
-def prepare_torch() -> None:
-    """Makes DeepSpeed, which transformers imports, log no warning on a machine without a GPU."""
-    import torch
-
-    if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
-
-
 def write_model(arguments: ExportArguments, console: Console) -> int:
     """Writes a student or teacher as a whole model and prints its size."""
     quiet()
     store = Store(arguments.storage)
     model = find_model(store, arguments.model)
-    prepare_torch()
+    quiet_deepspeed()
     target = Path(arguments.to or model.key)
     export_model(store, model, target, arguments.reference)
     size = sum(path.stat().st_size for path in target.iterdir()) / 2**20

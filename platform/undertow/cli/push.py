@@ -11,8 +11,7 @@ from rich.console import Console
 from undertow.archive.push import Repository, find_dataset, upload, write_dataset, write_model
 from undertow.archive.whole_model import find_model
 from undertow.cli.entry import option
-from undertow.cli.export import prepare_torch
-from undertow.engines.quiet import quiet
+from undertow.engines.quiet import quiet, quiet_deepspeed
 from undertow.errors import UserError
 from undertow.storage.store import Store
 from undertow.sweep.progress import print_line
@@ -57,7 +56,7 @@ def main(arguments: PushArguments, console: Console) -> int:
             write_dataset(store, address, folder, repository.licence)
         else:
             address = find_model(store, arguments.model)
-            prepare_torch()
+            quiet_deepspeed()
             write_model(
                 store,
                 address,

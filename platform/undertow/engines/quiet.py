@@ -65,6 +65,14 @@ def set_variables() -> None:
         os.environ.setdefault(name, value)
 
 
+def quiet_deepspeed() -> None:
+    """Makes DeepSpeed, which transformers imports, log no warning on a machine without a GPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+
+
 def quiet() -> None:
     """Sets the variables, for this process and those that it starts, and this process's log levels."""
     set_variables()
