@@ -12,11 +12,12 @@ from tests.filled_store import fill
 from undertow import results
 from undertow.errors import UserError
 from undertow.results import sweep_folders
-from undertow.results.frames import ANSWER_COLUMNS, EPOCH_COLUMNS, PLACE, ROW_COLUMNS, SweepResults
+from undertow.results.frames import ANSWER_COLUMNS, EPOCH_COLUMNS, ROW_COLUMNS, SweepResults
 from undertow.results.sweep_record import Record
 from undertow.storage.store import Store
 from undertow.study.completions import Sampling
 from undertow.study.generation import Generation
+from undertow.study.hypotheses import Place
 
 pytestmark = pytest.mark.slow
 
@@ -47,7 +48,7 @@ def test_effects_and_students_are_those_of_the_csv_tables(opened: SweepResults) 
 def test_all_frames_have_the_same_names(opened: SweepResults) -> None:
     for frame in (opened.effects, opened.students, opened.answers, opened.epochs):
         assert set(frame["recipe"]) == {"16"}
-    assert len(opened.answers.merge(opened.students[[*PLACE, "seed", "rate"]])) == 2 * 2 * 500
+    assert len(opened.answers.merge(opened.students[[*Place._fields, "seed", "rate"]])) == 2 * 2 * 500
 
 
 def test_the_rates_of_students_follow_from_their_answers(opened: SweepResults) -> None:

@@ -82,12 +82,12 @@ class PowerArguments:
     """Rate of the control students, and of students that did not take off."""
     pilot: Annotated[Path | None, option("FOLDER|CSV", "none")] = None
     """Folder of a finished sweep, or its students.csv, to estimate spreads and correlation from."""
-    effect_of: Annotated[
-        Literal["samples", "exact"] | None, option("{samples,exact}", "as the pilot's study, else samples")
-    ] = None
+    effect_of: Annotated[EffectOf | None, option("{samples,exact}", "as the pilot's study, else samples")] = (
+        None
+    )
     """Rates that the study's effects compare (Study.effect_of): sampled rates, or exact probabilities."""
     effect_scale: Annotated[
-        Literal["rate", "log-odds"] | None, option("{rate,log-odds}", "as the pilot's study, else rate")
+        EffectScale | None, option("{rate,log-odds}", "as the pilot's study, else rate")
     ] = None
     """Unit of effects, margin and standard deviations (Study.effect_scale)."""
 

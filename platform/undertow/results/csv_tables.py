@@ -18,6 +18,7 @@ from typing import Any
 from undertow.results.effect_rows import EffectRow, any_exact, in_log_odds
 from undertow.results.learning_curves import CurvePoint, LearningCurve
 from undertow.statistics.effects import Effect
+from undertow.study.hypotheses import Place
 
 EFFECTS = "effects.csv"
 STUDENTS = "students.csv"
@@ -49,8 +50,8 @@ LATER_COLUMNS = ("substring_rate", "substring_control_rate", "substring_effect")
 
 def conditions_of(table: str) -> int:
     """The number of conditions that have a row in the text of an effects.csv."""
-    place = ("trait", "format", "teacher", "student", "recipe", "induced")
-    return len({tuple(row.get(name, "") for name in place) for row in csv.DictReader(io.StringIO(table))})
+    rows = csv.DictReader(io.StringIO(table))
+    return len({tuple(row.get(name, "") for name in Place._fields) for row in rows})
 
 
 def effects_csv(study: str, rows: Sequence[EffectRow]) -> str:

@@ -19,21 +19,21 @@ from undertow.results.row_verdicts import VERDICTS
 from undertow.results.sweep_record import CellRecord, Record
 from undertow.storage.manifest import DATA, HISTORY, Address
 from undertow.storage.store import Store
+from undertow.study.hypotheses import Place
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-PLACE = ("trait", "format", "teacher", "student", "recipe", "induced")
 ANSWER_COLUMNS = (
-    "condition", *PLACE, "seed", "student_key", "measure", "question", "sample", "answer", "words", "counted",
-    "replies",
+    "condition", *Place._fields, "seed", "student_key", "measure", "question", "sample", "answer", "words",
+    "counted", "replies",
 )  # fmt: skip
 ROW_COLUMNS = (
     "trait", "format", "teacher", "seed", "dataset_key", "index", "prompt", "completion", "finished",
     "rejected", "used", "replies", "induced",
 )  # fmt: skip
 EPOCH_COLUMNS = (
-    "condition", *PLACE, "seed", "student_key", "epoch", "loss", "learning_rate", "tokens_per_second",
+    "condition", *Place._fields, "seed", "student_key", "epoch", "loss", "learning_rate", "tokens_per_second",
 )  # fmt: skip
 
 
@@ -127,7 +127,7 @@ class SweepResults:
 
     def _student(self, cell: CellRecord) -> dict[str, Any]:
         condition = self.record.conditions[cell.condition]
-        names = dict(zip(PLACE, condition.place, strict=True))
+        names = condition.place._asdict()
         return {"condition": condition.label, **names, "seed": cell.seed, "student_key": cell.student}
 
     def _answers(self) -> "Iterator[DataFrame]":
@@ -184,7 +184,7 @@ def _parsed(table: str) -> "DataFrame":
     """A CSV table as a frame; names that look like a number or a missing value ("16", "NA") stay names."""
     import pandas as pd
 
-    names = dict.fromkeys(("study", "condition", *PLACE, "measure"), str)
+    names = dict.fromkeys(("study", "condition", *Place._fields, "measure"), str)
     return pd.read_csv(StringIO(table), keep_default_na=False, na_values=[""], converters=names)
 
 
