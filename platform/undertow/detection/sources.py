@@ -5,7 +5,7 @@ study have equal names and different data (two recipes with data sets of differe
 sources includes the recipe's name.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -68,7 +68,7 @@ class ComparedSource:
         return self.trait if self.trait == self.word else f"{self.word} ({self.trait})"
 
 
-def sources(record: Record, present: Collection[str]) -> list[ComparedSource]:
+def sources(record: Record, present: Set[str]) -> list[ComparedSource]:
     """The sources of a study in the order of its conditions.
 
     `present`: the keys of the data sets in the store; pairs without both of their data sets are left out.
@@ -103,14 +103,12 @@ def _source(
     number: int,
     ours: Mapping[int, CellRecord],
     controls: Mapping[int, CellRecord],
-    present: Collection[str],
+    present: Set[str],
 ) -> ComparedSource:
     condition = record.conditions[number]
     pairs: dict[tuple[str, str], int] = {}
     complete = [
-        seed
-        for seed in ours
-        if seed in controls and {ours[seed].dataset, controls[seed].dataset} <= set(present)
+        seed for seed in ours if seed in controls and {ours[seed].dataset, controls[seed].dataset} <= present
     ]
     for seed in complete:
         pairs.setdefault((ours[seed].dataset, controls[seed].dataset), seed)
