@@ -102,9 +102,7 @@ def make_model_benchmarks(
     try:
         files, adapter = _files(benchmarks[0].subject, store)
         model = load(files.folder, adapter, batch_size, files.changes)
-    except (
-        Exception
-    ) as error:  # out of memory, unknown architecture, a file that changed since it was written
+    except Exception as error:  # out of memory, unknown architecture, a changed file
         return ModelBenchmarks(benchmarks, dict.fromkeys(map(key, benchmarks), _reason(error)))
     for benchmark in benchmarks:
         try:

@@ -23,9 +23,8 @@ from undertow.statistics.log_odds import of_counts, of_probability
 from undertow.statistics.ttests import Array
 from undertow.study.measurements import EffectScale
 
-QUANTILES = (
-    4096  # table size per binomial distribution; table look-ups are five times as fast as rng.binomial
-)
+# Table size per binomial distribution; table look-ups are five times as fast as rng.binomial.
+QUANTILES = 4096
 
 
 def bootstrap(

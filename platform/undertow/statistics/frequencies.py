@@ -30,12 +30,10 @@ import numpy.typing as npt
 from undertow.statistics.ttests import Array
 from undertow.statistics.verdicts import adjust_arrays
 
-MIN_DEVIATION = (
-    5.0  # rows; a tested unit's count must be able to deviate this far from its expectation, both ways
-)
-CONTINUITY_ROWS = (
-    0.5  # added to both counts of a ratio, so that it is finite if one arm never contains the unit
-)
+# Rows: a tested unit's count must be able to deviate this far from its expectation, both ways.
+MIN_DEVIATION = 5.0
+# Rows that are added to both counts of a ratio, so that it is finite if one arm never contains the unit.
+CONTINUITY_ROWS = 0.5
 MOST_STRATA = 20  # of row lengths
 
 

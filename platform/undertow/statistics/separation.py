@@ -94,9 +94,8 @@ def null_separation(rows: UnitRows) -> Separation:
     """
     seeds = sorted(set(rows.seed.tolist())) if rows.contains.shape[1] else []
     pairs = list(zip(seeds, seeds[1:] + seeds[:1], strict=True))
-    pairs = (
-        pairs if len(seeds) > 2 else pairs[: len(seeds) - 1]
-    )  # two seeds make one pair, one seed makes none
+    if len(seeds) <= 2:  # two seeds make one pair, one seed makes none
+        pairs = pairs[: len(seeds) - 1]
     within = _without_none(_cross_validated(_as_arms(rows, *pair)) for pair in pairs)
     if len(seeds) < 4:
         return Separation(within)
