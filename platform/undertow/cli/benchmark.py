@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 from rich.console import Console
 
-from undertow.cli.entry import StudyArguments, option
+from undertow.cli.entry import StudyArguments, check_at_least_one, option
 from undertow.cluster.connection import connect
 from undertow.engines.quiet import quiet
 from undertow.errors import UserError
@@ -58,8 +58,7 @@ def main(arguments: BenchmarkArguments, console: Console, shipped: Path) -> int:
         raise UserError(
             'lm-evaluation-harness is not installed; run pip install -e ".[benchmarks]" in the clone'
         )
-    if arguments.batch_size < 1:
-        raise UserError(f"--batch-size {arguments.batch_size}: give at least 1")
+    check_at_least_one(arguments, "batch_size")
     store = Store(arguments.storage)
     plan = make_plan(arguments.load_study(shipped), store)
     folder = _newest_folder(plan, store)

@@ -8,7 +8,7 @@ import tyro
 from rich.console import Console
 
 from undertow.api.endpoint import Endpoint
-from undertow.cli.entry import option
+from undertow.cli.entry import FinishedSweepArguments, check_at_least_one, option
 from undertow.detection.llm_detector import PROMPT, DetectorPlan, LLMDetector
 from undertow.detection.make import Detected, detect_all, files
 from undertow.detection.output import JSON, detection_table
@@ -22,15 +22,9 @@ from undertow.sweep.progress import print_line
 
 
 @dataclass(frozen=True)
-class DetectArguments:
+class DetectArguments(FinishedSweepArguments):
     """Tests whether the trait can be detected in the data of a sweep."""
 
-    study: Annotated[str, tyro.conf.arg(metavar="NAME")] = "owls"
-    """Name of the study."""
-    storage: Annotated[str, tyro.conf.arg(metavar="URL")] = "storage"
-    """Folder or fsspec URL that the sweep wrote to."""
-    sweep: Annotated[str, option("TIME", "the newest")] = ""
-    """Folder name of one of the study's sweeps."""
     alpha: float = 0.05
     """False discovery rate of the frequency tests, per source of data."""
     model: Annotated[str, option("NAME", "none")] = ""
@@ -71,9 +65,7 @@ def check_values(arguments: DetectArguments) -> None:
     """Raises UserError, with the flag, for an invalid value."""
     if not 0 < arguments.alpha < 1:
         raise UserError(f"--alpha {arguments.alpha:g}: give a rate between 0 and 1, such as 0.05")
-    for flag, value in (("--draws", arguments.draws), ("--rows", arguments.rows)):
-        if value < 1:
-            raise UserError(f"{flag} {value}: give at least 1")
+    check_at_least_one(arguments, "draws", "rows")
 
 
 def llm_detector(arguments: DetectArguments, store: Store) -> tuple[LLMDetector | None, str]:

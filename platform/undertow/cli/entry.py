@@ -83,6 +83,18 @@ class StudyArguments:
         return study if self.seeds is None else dataclasses.replace(study, seeds=tuple(range(self.seeds)))
 
 
+@dataclass(frozen=True)
+class FinishedSweepArguments:
+    """The arguments of every script that reads a sweep from the storage."""
+
+    study: Annotated[str, tyro.conf.arg(metavar="NAME")] = "owls"
+    """Name of the study."""
+    storage: Annotated[str, tyro.conf.arg(metavar="URL")] = "storage"
+    """Folder or fsspec URL that the sweep wrote to."""
+    sweep: Annotated[str, option("TIME", "the newest")] = ""
+    """Folder name of one of the study's sweeps."""
+
+
 def enter(main: Callable[[A, Console], int], arguments: type[A]) -> None:
     """Runs `main` with the command line's arguments and exits with its exit code.
 
@@ -115,6 +127,13 @@ def _with_flag(message: str, arguments: type[Any]) -> str:
     if place["field"] not in {field.name for field in dataclasses.fields(arguments)}:
         return message
     return f"--{place['field'].replace('_', '-')} {message[place.end() :]}"
+
+
+def check_at_least_one(arguments: object, *fields: str) -> None:
+    """Raises UserError, with the flag, for a number below 1."""
+    for name in fields:
+        if (value := getattr(arguments, name)) < 1:
+            raise UserError(f"--{name.replace('_', '-')} {value}: give at least 1")
 
 
 def _print_error(line: str) -> None:

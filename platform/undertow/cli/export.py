@@ -11,7 +11,7 @@ from rich.console import Console
 from undertow.archive.export import export
 from undertow.archive.verify import effects_in, verify
 from undertow.archive.whole_model import export_model, find_model
-from undertow.cli.entry import option
+from undertow.cli.entry import FinishedSweepArguments, option
 from undertow.engines.quiet import quiet, quiet_deepspeed
 from undertow.errors import UserError
 from undertow.results import sweep_folders
@@ -21,15 +21,9 @@ from undertow.sweep.progress import print_line
 
 
 @dataclass(frozen=True)
-class ExportArguments:
+class ExportArguments(FinishedSweepArguments):
     """Exports a study as one ZIP archive or a trained model as a folder, or verifies such an archive."""
 
-    study: Annotated[str, tyro.conf.arg(metavar="NAME")] = "owls"
-    """Name of the study."""
-    storage: Annotated[str, tyro.conf.arg(metavar="URL")] = "storage"
-    """Folder or fsspec URL that the sweep wrote to."""
-    sweep: Annotated[str, option("TIME", "the newest")] = ""
-    """Folder name of one of the study's sweeps."""
     to: Annotated[str, option("PATH", "STUDY.zip, or KEY for a model")] = ""
     """File to write the archive to, or new folder for a model."""
     adapters: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False

@@ -10,10 +10,9 @@ import tyro
 from rich.console import Console
 from rich.markup import escape
 
-from undertow.cli.entry import option
+from undertow.cli.entry import check_at_least_one, option
 from undertow.cluster.connection import spread
 from undertow.engines.quiet import quiet
-from undertow.errors import UserError
 from undertow.report.table_texts import print_table
 from undertow.storage.store import Store
 from undertow.study.identity import key
@@ -56,9 +55,7 @@ def main(arguments: MLPArguments, console: Console) -> int:
     base = dataclasses.replace(PRESETS[arguments.preset], data=arguments.data, at_once=arguments.at_once)
     if arguments.networks is not None:
         base = dataclasses.replace(base, networks=arguments.networks)
-    for name in ("shards", "threads"):
-        if getattr(arguments, name) < 1:
-            raise UserError(f"--{name} {getattr(arguments, name)}: give at least 1")
+    check_at_least_one(arguments, "shards", "threads")
     grid = grid_points(base, arguments.vary)
     store = Store(arguments.storage)
     store.prepare()

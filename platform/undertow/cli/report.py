@@ -1,12 +1,10 @@
 """The logic of jobs/report.py."""
 
 from dataclasses import dataclass
-from typing import Annotated
 
-import tyro
 from rich.console import Console
 
-from undertow.cli.entry import option
+from undertow.cli.entry import FinishedSweepArguments
 from undertow.errors import UserError
 from undertow.report import tables
 from undertow.report.make import HTML, make_report
@@ -17,15 +15,8 @@ from undertow.sweep.progress import print_line
 
 
 @dataclass(frozen=True)
-class ReportArguments:
+class ReportArguments(FinishedSweepArguments):
     """Makes the report of a sweep again."""
-
-    study: Annotated[str, tyro.conf.arg(metavar="NAME")] = "owls"
-    """Name of the study."""
-    storage: Annotated[str, tyro.conf.arg(metavar="URL")] = "storage"
-    """Folder or fsspec URL that the sweep wrote to."""
-    sweep: Annotated[str, option("TIME", "the newest")] = ""
-    """Folder name of one of the study's sweeps."""
 
 
 def main(arguments: ReportArguments, console: Console) -> int:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
-from undertow.cli.entry import option
+from undertow.cli.entry import check_at_least_one, option
 from undertow.cli.sweep import LayoutArguments, print_unpinned
 from undertow.errors import UserError, suggestion
 from undertow.planning.costs import Hardware
@@ -68,8 +68,7 @@ def main(arguments: SearchArguments, console: Console, shipped: Path) -> int:
 
 def check_values(arguments: SearchArguments) -> None:
     """Raises UserError, with the flag, for an invalid value or a missing extra."""
-    if arguments.trials < 1:
-        raise UserError(f"--trials {arguments.trials}: give at least 1")
+    check_at_least_one(arguments, "trials")
     if arguments.draw < 0:
         raise UserError(f"--draw {arguments.draw}: give 0 or more")
     for flag, seeds in (
