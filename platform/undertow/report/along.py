@@ -5,13 +5,12 @@ from typing import Any
 
 from undertow.report import figure_style, text_layout
 from undertow.report.figure_style import BLUE, GREY, PALE
-from undertow.report.figures import axis_end, by_panel, name_parts, panel_title
+from undertow.report.figures import axis_end, by_panel, condition_names, panel_title
 from undertow.report.page_tables import Column, Sheet
 from undertow.report.table_texts import interval, p_value, signed
 from undertow.results.learning_curves import CurvePoint, LearningCurve
 from undertow.results.sweep_record import Record
 
-TITLE_CHARACTERS = 24  # of a panel in a row of two
 LOG_FROM = 8  # the axis of steps is logarithmic if the last step is as many times the first, or more
 
 
@@ -22,7 +21,7 @@ def along_figure(record: Record, curves: Sequence[LearningCurve]) -> dict[str, b
         return {}
     traits = [curve.condition.place.induced_trait for _, of_panel in kept for curve in of_panel]
     lines = figure_style.lines_of(list(dict.fromkeys(traits)))
-    titles = [panel_title(panel, kept, TITLE_CHARACTERS) for panel, _ in kept]
+    titles = [panel_title(panel, kept) for panel, _ in kept]
     height = text_layout.figure_height(titles, 2, 125) + 0.6  # inches for the legend
     with figure_style.figure(height, f"along {record.study.key}") as drawn:
         grid = figure_style.grid(drawn, len(kept), 2, sharey=True)
@@ -60,7 +59,7 @@ def sentences(curves: Sequence[LearningCurve], alpha: float) -> list[str]:
 def first_steps(curves: Sequence[LearningCurve]) -> Sheet:
     """The first significant step of each condition, with its effect there and at the end."""
     rows = []
-    for name, curve in zip(_names(curves), curves, strict=True):
+    for name, curve in zip(condition_names(curves), curves, strict=True):
         at = {point.step: point for point in curve.points}
         first = None if curve.first is None else at[curve.first]
         last = curve.points[-1]
@@ -96,18 +95,12 @@ def points(curves: Sequence[LearningCurve]) -> Sheet:
             _other(point, is_exact),
             f"{point.effect.n_students} : {point.effect.n_controls}",
         )
-        for name, curve in zip(_names(curves), curves, strict=True)
+        for name, curve in zip(condition_names(curves), curves, strict=True)
         for point in curve.points
     ]
     return Sheet(
         [Column("condition", "name"), *(Column(name, "number") for name in numbers)], rows, stacks=True
     )
-
-
-def _names(curves: Sequence[LearningCurve]) -> list[str]:
-    """The name of each curve's condition, made of the fields in which the curves differ."""
-    places = [curve.condition.place for curve in curves]
-    return [", ".join(filter(None, parts)) for parts in name_parts(places, [""] * len(places))]
 
 
 def _other(point: CurvePoint, is_exact: bool) -> str:

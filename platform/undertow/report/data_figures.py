@@ -14,7 +14,6 @@ from undertow.study.names import short
 
 MOST_SOURCES = 24
 BIN = 25  # numbers per bar
-TITLE_CHARACTERS = 24  # of a panel in a row of two
 
 
 def training_figure(data: ReportData) -> dict[str, bytes]:
@@ -28,7 +27,7 @@ def training_figure(data: ReportData) -> dict[str, bytes]:
     most = axis_end(
         p for pair in curves.values() for curve in (*pair[0], *pair[1]) for p in curve.probabilities
     )
-    titles = [panel_title(panel, kept, TITLE_CHARACTERS) for panel, _ in kept]
+    titles = [panel_title(panel, kept) for panel, _ in kept]
     height = text_layout.figure_height(titles, 2, 115) + 0.5  # half an inch for the legend
     with figure_style.figure(height, f"training {data.record.study.key}") as drawn:
         grid = figure_style.grid(drawn, len(kept), 2, sharey=True, sharex=True)

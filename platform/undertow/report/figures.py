@@ -21,6 +21,7 @@ from undertow.study.names import short
 
 MOST_ROWS = 60
 MOST_PANELS = 12
+TITLE_CHARACTERS = 24  # per line, of a panel in a row of two
 # Rates that label an axis of log-odds.
 LOG_ODDS_TICKS = (1e-5, 1e-4, 0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999)
 TICK_DISTANCE = 0.28  # share of the axis between two labels; closer ones would overlap
@@ -116,17 +117,16 @@ def _scale_log_odds(left: Any, right: Any, rows: Sequence[EffectRow], bounds: Se
     left.set_xticks(list(labels), list(labels.values()))
 
 
-def condition_names(rows: Sequence[EffectRow]) -> list[str]:
-    """The name of each row's condition, made of the fields in which the rows differ."""
-    return [", ".join(part for part in parts if part) for parts in _name_parts(rows)]
+def condition_names(results: Sequence[EffectRow | LearningCurve]) -> list[str]:
+    """The name of each result's condition, made of the fields in which the results differ."""
+    return [", ".join(filter(None, parts)) for parts in _name_parts(results)]
 
 
-def _name_parts(rows: Sequence[EffectRow]) -> list[list[str]]:
-    return name_parts([row.condition.place for row in rows], [row.measure for row in rows])
-
-
-def name_parts(places: Sequence[Place], measures: Sequence[str]) -> list[list[str]]:
-    """The trait, the pair of models and further fields of each row; a part that all rows share is omitted."""
+def _name_parts(results: Sequence[EffectRow | LearningCurve]) -> list[list[str]]:
+    """The trait, the pair of models and further fields of each result; a part that all share is omitted."""
+    places = [result.condition.place for result in results]
+    # Learning curves are all of the study's main measure.
+    measures = [result.measure if isinstance(result, EffectRow) else "" for result in results]
     differs = differing(places)
     several_measures = len(set(measures)) > 1
     names = []
@@ -179,7 +179,9 @@ def panel_recipes(places: Sequence[Place]) -> list[str]:
     return [", ".join(filter(None, (place.recipe, place.induced if several else ""))) for place in places]
 
 
-def panel_title(panel: FigurePanel, panels: Sequence[tuple[FigurePanel, Any]], characters: int) -> str:
+def panel_title(
+    panel: FigurePanel, panels: Sequence[tuple[FigurePanel, Any]], characters: int = TITLE_CHARACTERS
+) -> str:
     """Teacher and student of a panel, and its format and recipe if the panels differ in them."""
     differs = differing([one for one, _ in panels])
     fields = [field for field in ("format", "recipe") if field in differs]

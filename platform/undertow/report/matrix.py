@@ -14,7 +14,7 @@ from typing import Any
 
 from undertow.report import figure_style, text_layout
 from undertow.report.figure_style import FULL_SHADE
-from undertow.report.figures import panel_recipes
+from undertow.report.figures import MOST_PANELS, panel_recipes
 from undertow.report.table_texts import signed
 from undertow.report.tables import MARKS
 from undertow.report.text_layout import wrapped
@@ -26,7 +26,6 @@ from undertow.statistics.effects import Effect
 from undertow.study.names import short
 
 NAME = "initialisations"
-MOST_PANELS = 12
 MOST_WITH_INTERVAL = 7  # columns (students) up to which cells show intervals
 INTERVAL_LETTERS, EFFECT_LETTERS = 10, 6  # "−.04 … +.02" with thin spaces, "■ +.76"
 THIN = "\N{THIN SPACE}…\N{THIN SPACE}"  # without spaces, ".02….00" looks like four dots

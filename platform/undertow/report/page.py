@@ -5,7 +5,6 @@ draws itself. The layout is one column, for phones and for print. `page_tables` 
 """
 
 import re
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from undertow.report.matrix import ModelMatrix, matrix_sheet
 from undertow.report.preregistration import Preregistration
 from undertow.report.provider_usage import usage_sheet
 from undertow.report.settings import settings_sheet
+from undertow.report.table_texts import utc
 from undertow.report.tables import rate_name, sampled_measures
 from undertow.report.templates import cut, template
 from undertow.results.effect_rows import failed_conditions
@@ -55,7 +55,7 @@ def html(
         "effects": page_tables.effects(rows, registration),
         "details": details,
         "details_columns": [column.name for column in details.columns],
-        "name_parts": name_parts,
+        "unbroken_parts": unbroken_parts,
         "shared": page_tables.shared(rows) if rows else "",
         "notes": page_tables.notes(rows),
         "pairs": [matrix_sheet(matrix) for matrix in pairs],
@@ -91,7 +91,7 @@ def html(
     return str(template("page.html.jinja").render(**context))
 
 
-def name_parts(text: str) -> list[str]:
+def unbroken_parts(text: str) -> list[str]:
     """The parts of a name between which a line may break: after a comma, an arrow or a dot (·)."""
     return re.split(r"(?<=[,→·]) ", text)
 
@@ -128,11 +128,11 @@ def _rows_by_source(data: ReportData) -> list[dict[str, Any]]:
 def _sweep(events: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """The sweep's first start, its first end, and its commit or the id of its source."""
 
-    def moment(event: Mapping[str, Any] | None) -> str:
-        return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(event["time"])) if event else "unknown"
+    def time_of(event: Mapping[str, Any] | None) -> str:
+        return utc(event["time"]) if event else "unknown"
 
     first = {event["event"]: event for event in reversed(events)}
     started = first.get("started")
     versions: dict[str, str] = started["versions"] if started else {}
     found = [f"{name} {versions[name]}" for name in ("commit", "source") if name in versions]
-    return {"began": moment(started), "ended": moment(first.get("finished")), "code": ", ".join(found)}
+    return {"began": time_of(started), "ended": time_of(first.get("finished")), "code": ", ".join(found)}

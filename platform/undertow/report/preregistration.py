@@ -6,12 +6,12 @@ and none of its students existed when the study was recorded: an existing studen
 earlier version of this one, could have been evaluated before the hypothesis was written.
 """
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from undertow.report.gather import ReportData
+from undertow.report.table_texts import utc
 from undertow.results import sweep_folders
 from undertow.results.sweep_record import HypothesisRecord
 from undertow.storage.manifest import Address
@@ -61,7 +61,7 @@ class Preregistration:
         """When the study was recorded, for the report."""
         if self.recorded is None:
             return "The time at which this study was recorded is unknown: the storage has no record of it."
-        day = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(self.recorded))
+        day = utc(self.recorded)
         rule = " It states that verdicts rest on exact probabilities." if self.effect_of == "exact" else ""
         if self.effect_scale == "log-odds":
             rule += " It states that effects are differences of log-odds."

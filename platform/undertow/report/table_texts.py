@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -96,6 +97,11 @@ def interval(low: float | None, high: float | None) -> str:
 def p_value(p: float | None) -> str:
     """A p-value with three decimals; "< .001" below that, and a dash for None."""
     return "–" if p is None else "< .001" if p < 0.001 else f"{p:.3f}"
+
+
+def utc(seconds: float) -> str:
+    """A time in seconds since 1970 as date and time of day: "2026-05-01 09:30 UTC"."""
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
 
 
 def duration(seconds: float) -> str:
