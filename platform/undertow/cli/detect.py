@@ -10,9 +10,10 @@ from rich.console import Console
 from undertow.api.endpoint import Endpoint
 from undertow.cli.entry import FinishedSweepArguments, check_at_least_one, option
 from undertow.detection.llm_detector import PROMPT, DetectorPlan, LLMDetector
-from undertow.detection.make import Detected, detect_all, files
+from undertow.detection.make import detect_all, files
 from undertow.detection.output import JSON, detection_table
 from undertow.detection.prose import caveats
+from undertow.detection.scores import Detected
 from undertow.errors import UserError
 from undertow.report.table_texts import print_table
 from undertow.report.tables import effects_of, effects_table
@@ -53,9 +54,9 @@ def main(arguments: DetectArguments, console: Console) -> int:
     )
     if reason:
         print_line(f"No language model was asked: {reason}", console)
-    show(detected, arguments.alpha, console)
+    show(detected, console)
     folder = sweep_folders.folder_of(arguments.study, sweep)
-    store.write_files(folder, files(record, detected, arguments.alpha))
+    store.write_files(folder, files(record, detected))
     print_line(f"Detection: {store.url}/{folder}/{JSON}", console)
     complete = detected.detections and not (detected.left_out or detected.missing or reason)
     return 0 if complete else 1
@@ -80,10 +81,10 @@ def llm_detector(arguments: DetectArguments, store: Store) -> tuple[LLMDetector 
     return LLMDetector(plan, endpoint, store), ""
 
 
-def show(detected: Detected, alpha: float, console: Console) -> None:
+def show(detected: Detected, console: Console) -> None:
     """Prints the table of detections, the effects in context, and caveats."""
     if detected.detections:
-        print_table(detection_table(detected.detections, detected.scores, alpha), console)
+        print_table(detection_table(detected), console)
     if detected.in_context:
         table = effects_table(detected.in_context, console.width)
         phrase = effects_of(detected.in_context)

@@ -1,18 +1,17 @@
 """Runs the detection of a sweep, source by source, from the store alone."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 
 from undertow.detection import output
 from undertow.detection.classifier import CLASSIFIER
 from undertow.detection.data import Library
 from undertow.detection.frequencies import FREQUENCIES
 from undertow.detection.llm_detector import LLM_DETECTOR, LLMDetector
-from undertow.detection.prose import caveats, in_words
-from undertow.detection.scores import AnyScore, Detection, SourceData, detect, results_of
+from undertow.detection.prose import in_words
+from undertow.detection.scores import AnyScore, Detected, SourceData, detect, results_of
 from undertow.detection.sources import others_of, sources
 from undertow.errors import ConditionError
-from undertow.results.effect_rows import EffectRow, effects
+from undertow.results.effect_rows import effects
 from undertow.results.evaluation_files import Evaluations
 from undertow.results.sweep_record import Record
 from undertow.storage.store import Store
@@ -27,29 +26,6 @@ def register_score(score: AnyScore) -> None:
     Call it in the script that runs the detection; jobs/detect.py does not load study files.
     """
     SCORES[:] = [*(other for other in SCORES if other.name != score.name), score]
-
-
-@dataclass
-class Detected:
-    """The detections of a study.
-
-    Attributes:
-        left_out: the sources that were left out, with the reason.
-        in_context: the effects of students that saw the data in their prompt.
-        scores: the scores that were computed.
-    """
-
-    detections: list[Detection] = field(default_factory=list)
-    left_out: dict[str, str] = field(default_factory=dict)
-    in_context: list[EffectRow] = field(default_factory=list)
-    scores: Sequence[AnyScore] = ()
-
-    @property
-    def missing(self) -> int:
-        """The number of inputs that scores could not get, such as replies of a language model."""
-        return sum(
-            score.missing(result) for score in self.scores for _, result in results_of(score, self.detections)
-        )
 
 
 def detect_all(
@@ -70,7 +46,7 @@ def detect_all(
     """
     scores = tuple(SCORES)
     output.check_scores(scores)
-    detected, library = Detected(scores=scores), Library(store)
+    detected, library = Detected(scores, alpha), Library(store)
     compared = sources(record, store.keys("dataset"))
     for source in compared:
         try:
@@ -91,22 +67,12 @@ def detect_all(
     return detected
 
 
-def files(record: Record, detected: Detected, alpha: float) -> dict[str, bytes]:
+def files(record: Record, detected: Detected) -> dict[str, bytes]:
     """The files of a detection by name: `detection.json`, `detection.csv` and the figures of the scores."""
-    detections, scores = detected.detections, detected.scores
-    content = output.detection_json(
-        record,
-        alpha,
-        detections,
-        scores,
-        left_out=detected.left_out,
-        in_context=detected.in_context,
-        lines=[*(in_words(detection, scores) for detection in detections), *caveats(detections)],
-    )
     written = {
-        output.JSON: content.encode(),
-        output.CSV: output.detection_csv(record.study.name, detections, scores).encode(),
+        output.JSON: output.detection_json(record, detected).encode(),
+        output.CSV: output.detection_csv(record.study.name, detected).encode(),
     }
-    for score in scores:
-        written |= score.figure(results_of(score, detections), record.study.key)
+    for score in detected.scores:
+        written |= score.figure(results_of(score, detected.detections), record.study.key)
     return written

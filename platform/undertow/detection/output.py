@@ -12,11 +12,12 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from undertow.detection.scores import AnyScore, Detection
+from undertow.detection.prose import caveats, in_words
+from undertow.detection.scores import AnyScore, Detected, Detection
 from undertow.errors import UserError
 from undertow.report.table_texts import json_text, level, new_table
 from undertow.results import csv_tables
-from undertow.results.effect_rows import EffectRow, any_exact, in_log_odds
+from undertow.results.effect_rows import any_exact, in_log_odds
 from undertow.results.sweep_record import Record
 from undertow.study.names import short
 
@@ -56,15 +57,16 @@ def check_scores(scores: Sequence[AnyScore]) -> None:
             raise UserError(f"detection scores: the {kind} {repeated[0]!r} is declared twice; rename one")
 
 
-def detection_table(detections: Sequence[Detection], scores: Sequence[AnyScore], alpha: float) -> Table:
+def detection_table(detected: Detected) -> Table:
     """One line per source. AUCs are means over seeds; across seeds with their range."""
     table = new_table(
         "Detection: each trait's data against the control's; units at a false discovery rate of "
-        f"{level(alpha)}"
+        f"{level(detected.alpha)}"
     )
     for name in ("trait", "format", "teacher"):
         table.add_column(name, overflow="fold")
-    scores = [score for score in scores if any(score.name in detection.results for detection in detections)]
+    detections = detected.detections
+    scores = [score for score in detected.scores if any(score.name in one.results for one in detections)]
     for name in ("seeds", "rows", *(heading for score in scores for heading in score.table)):
         table.add_column(escape(name), justify="right", no_wrap=True)
     for detection in detections:
@@ -86,42 +88,28 @@ def csv_columns(scores: Sequence[AnyScore]) -> tuple[str, ...]:
     return ("study", *SOURCE_COLUMNS, *(column for score in scores for column in score.csv))
 
 
-def detection_csv(study: str, detections: Sequence[Detection], scores: Sequence[AnyScore]) -> str:
+def detection_csv(study: str, detected: Detected) -> str:
     """The content of detection.csv: one row per source."""
     rows = (
         [
             study,
             *(value(detection) for value in SOURCE_COLUMNS.values()),
-            *(value for score in scores for value in _values(score.csv, detection.result(score), None)),
+            *(v for score in detected.scores for v in _values(score.csv, detection.result(score), None)),
         ]
-        for detection in detections
+        for detection in detected.detections
     )
-    return csv_tables.written(csv_columns(scores), rows)
+    return csv_tables.written(csv_columns(detected.scores), rows)
 
 
-def detection_json(
-    record: Record,
-    alpha: float,
-    detections: Sequence[Detection],
-    scores: Sequence[AnyScore],
-    *,
-    left_out: Mapping[str, str],
-    in_context: Sequence[EffectRow],
-    lines: Sequence[str],
-) -> str:
-    """The content of detection.json.
-
-    Args:
-        left_out: the sources that were left out, with the reason.
-        in_context: the effects of students that saw the data in their prompt.
-        lines: the results and caveats in prose.
-    """
+def detection_json(record: Record, detected: Detected) -> str:
+    """The content of detection.json."""
+    detections, scores, in_context = detected.detections, detected.scores, detected.in_context
     content = {
         "study": record.study.name,
         "key": record.study.key,
-        "false_discovery_rate": alpha,
-        "in_words": list(lines),
-        "left_out": dict(left_out),
+        "false_discovery_rate": detected.alpha,
+        "in_words": [*(in_words(detection, scores) for detection in detections), *caveats(detections)],
+        "left_out": detected.left_out,
         "sources": [_fields(detection, scores) for detection in detections],
         "in_context": [
             {

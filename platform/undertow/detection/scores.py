@@ -14,12 +14,13 @@ A score is one `DetectionScore`, defined in a file of its own, plus one line in 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from undertow.detection.data import Arms, DataSet, Library, arms
 from undertow.detection.sources import ComparedSource
+from undertow.results.effect_rows import EffectRow
 
 if TYPE_CHECKING:
     from undertow.detection.llm_detector import LLMDetector
@@ -148,3 +149,28 @@ def results_of(
     """The sources that have a result of this score, each with it."""
     pairs = [(detection.source, detection.result(score)) for detection in detections]
     return [(source, result) for source, result in pairs if result is not None]
+
+
+@dataclass
+class Detected:
+    """The detections of a study.
+
+    Attributes:
+        scores: the scores that were computed.
+        alpha: the false discovery rate of the frequencies.
+        left_out: the sources that were left out, with the reason.
+        in_context: the effects of students that saw the data in their prompt.
+    """
+
+    scores: Sequence[AnyScore]
+    alpha: float
+    detections: list[Detection] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+    in_context: list[EffectRow] = field(default_factory=list)
+
+    @property
+    def missing(self) -> int:
+        """The number of inputs that scores could not get, such as replies of a language model."""
+        return sum(
+            score.missing(result) for score in self.scores for _, result in results_of(score, self.detections)
+        )
