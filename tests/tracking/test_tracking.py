@@ -13,6 +13,7 @@ import pytest
 from tests import examples
 from undertow.planning import cells
 from undertow.planning.cells import Cell
+from undertow.results.dataset_card import CHOICES, VALID
 from undertow.storage.manifest import HISTORY, Manifest
 from undertow.storage.store import Store
 from undertow.study.completions import Completions
@@ -493,6 +494,10 @@ def test_every_name_that_is_logged_is_documented(desk: Desk) -> None:
     assert plain <= set(names.METRICS)
     tags = {name for run in found for name in run.data.tags if not name.startswith("mlflow.")}
     assert tags <= {*names.TAGS, *names.COLUMNS}
+
+
+def test_the_facts_of_data_sets_that_are_logged_are_documented() -> None:
+    assert {name.replace(" ", "_") for name in (VALID, *CHOICES)} <= names.METRICS.keys()
 
 
 def test_an_experiment_has_a_description_and_views_of_students_and_conditions(desk: Desk) -> None:

@@ -58,8 +58,11 @@ METRICS = {
     "kept": "of a data set: answers that pass the format's rules, de-duplication and judges",
     "rows": "of a data set: rows drawn from the kept answers, on which students train",
     VALID: "of a data set of rewritten rows: the share of them that passes the format's rules, 0 to 1",
-    "score": "of a data set whose rows were selected: mean score of its rows, in nats",
+    "score": "of a data set whose rows were selected: mean score of its rows, in nats; of ranked pairs: "
+    "that of the preferred answers",
     "score_of_kept": "of a data set whose rows were selected: mean score of all kept answers",
+    "score_of_rejected": "of a data set of ranked pairs: mean score of the answers that are not preferred",
+    "ties": "of a data set of ranked pairs: the share of pairs with equal scores, ordered at random, 0 to 1",
     "tokens": "of a data set with a token mask: sampled tokens of its rows",
     "tokens_in_the_loss": "of a data set with a token mask: the tokens that the loss covers in an epoch",
     "rows_in_the_loss": "of a data set with a token mask: the rows with at least one such token",
