@@ -83,8 +83,8 @@ class DetectionScore(Generic[Result]):
         compute: returns the result for one source, or None if the score does not apply or was not requested.
         csv: columns of detection.csv. Their cells are empty for a source without a result.
         json: fields of each source in detection.json; null for a source without a result.
-        table: columns of the printed table. A source without a result has a dash; a column in which all
-            sources have one is left out.
+        table: columns of the printed table. A source without a result has a dash; a score without any result
+            has no columns.
         sentence: describes the result in prose; "" for nothing.
         missing: the number of inputs that this run could not get and a rerun may get. If it is positive,
             jobs/detect.py exits with 1.
