@@ -23,39 +23,7 @@ CHUNK = 25  # draws computed together
 
 def run(settings: OneStep, images: Images) -> Iterator[list[Steps]]:
     """Yields the steps of every case for one chunk of draws at a time, as tensors (draws, epsilons)."""
-    sizes = [images.train.shape[1], settings.width, settings.width, images.classes + AUXILIARY]
-    for start in range(0, settings.draws, CHUNK):
-        draws = range(start, min(start + CHUNK, settings.draws))
-        rows, noise = (
-            torch.stack(part) for part in zip(*(_inputs(settings, images, d) for d in draws), strict=True)
-        )
-        # Even numbers for own and odd ones for other initialisations, so that no two networks are equal.
-        initial, other = (
-            _named(nets.initial_weights(sizes, settings.seed, [2 * d + which for d in draws], torch.float64))
-            for which in (0, 1)
-        )
-        shown, labels = images.train[rows].double(), images.train_labels[rows]
-        yield _steps(settings, images.classes, initial, other, shown, labels, noise)
-
-
-def _inputs(settings: OneStep, images: Images, draw: int) -> tuple[Tensor, Tensor]:
-    """Returns one draw's images, as row indices (TRAIT_IMAGES,), and its noise (inputs, pixels)."""
-    source = nets.generator("one step", settings.seed, draw)
-    rows = torch.randint(len(images.train), (TRAIT_IMAGES,), generator=source)
-    noise = torch.rand(settings.inputs, images.train.shape[1], generator=source, dtype=torch.float64)
-    return rows, noise.mul_(2).sub_(1)
-
-
-def _steps(
-    settings: OneStep,
-    classes: int,
-    initial: Parameters,
-    other: Parameters,
-    shown: Tensor,
-    labels: Tensor,
-    noise: Tensor,
-) -> list[Steps]:
-    """Returns the steps of every case for a chunk; all tensors have a leading axis of draws."""
+    classes = images.classes
 
     def one_draw(
         initial: Parameters, other: Parameters, shown: Tensor, labels: Tensor, noise: Tensor
@@ -69,7 +37,28 @@ def _steps(
         cases = compute_steps(TheoremDraw(trait, outputs, initial, other), settings.epsilons, settings.rate)
         return [steps.parts for steps in cases]
 
-    return [Steps(*parts) for parts in torch.func.vmap(one_draw)(initial, other, shown, labels, noise)]
+    sizes = [images.train.shape[1], settings.width, settings.width, classes + AUXILIARY]
+    for start in range(0, settings.draws, CHUNK):
+        draws = range(start, min(start + CHUNK, settings.draws))
+        rows, noise = (
+            torch.stack(part) for part in zip(*(_inputs(settings, images, d) for d in draws), strict=True)
+        )
+        # Even numbers for own and odd ones for other initialisations, so that no two networks are equal.
+        initial, other = (
+            _named(nets.initial_weights(sizes, settings.seed, [2 * d + which for d in draws], torch.float64))
+            for which in (0, 1)
+        )
+        shown, labels = images.train[rows].double(), images.train_labels[rows]
+        parts_of_cases = torch.func.vmap(one_draw)(initial, other, shown, labels, noise)
+        yield [Steps(*parts) for parts in parts_of_cases]
+
+
+def _inputs(settings: OneStep, images: Images, draw: int) -> tuple[Tensor, Tensor]:
+    """Returns one draw's images, as row indices (TRAIT_IMAGES,), and its noise (inputs, pixels)."""
+    source = nets.generator("one step", settings.seed, draw)
+    rows = torch.randint(len(images.train), (TRAIT_IMAGES,), generator=source)
+    noise = torch.rand(settings.inputs, images.train.shape[1], generator=source, dtype=torch.float64)
+    return rows, noise.mul_(2).sub_(1)
 
 
 def _named(stack: nets.Stack) -> Parameters:
