@@ -118,8 +118,18 @@ def in_mistrals_layout(*, alone: bool) -> Callable[[Path], None]:
     return change
 
 
+def without_template(tokenizer: str) -> Callable[[Path], None]:
+    """Without a chat template, the tokenizer's file decides what precedes a prompt."""
+
+    def change(folder: Path) -> None:
+        remove("chat_template.jinja")(folder)
+        text("tokenizer.json", tokenizer)(folder)
+
+    return change
+
+
 AUTO = {"AutoModelForCausalLM": "modeling_own.Own"}
-BROKEN: list[tuple[str, Callable[[Path], None], list[str]]] = [
+BROKEN: list[tuple[str, Callable[[Path], object], list[str]]] = [
     ("no config", remove("config.json"), ["no config.json", "give a Hugging Face model folder"]),
     (
         "trained tensors",
@@ -128,6 +138,16 @@ BROKEN: list[tuple[str, Callable[[Path], None], list[str]]] = [
     ),
     ("config cut off", text("config.json", '{"model_type": '), ["config.json is not JSON", "save the model"]),
     ("config a list", text("config.json", "[]"), ["config.json is not a JSON object"]),
+    (
+        "tokenizer cut off",
+        without_template('{"post_processor": '),
+        ["tokenizer.json is not JSON", "save the model again"],
+    ),
+    (
+        "template in another encoding",
+        lambda folder: (folder / "chat_template.jinja").write_text("{{ 'é' }}", encoding="latin-1"),
+        ["chat_template.jinja is not text in UTF-8", "save it again"],
+    ),
     (
         "weights cut off",
         cut,
@@ -221,7 +241,7 @@ BROKEN: list[tuple[str, Callable[[Path], None], list[str]]] = [
 
 @pytest.mark.parametrize(("change", "messages"), [row[1:] for row in BROKEN], ids=[row[0] for row in BROKEN])
 def test_an_unusable_folder_raises_an_error_with_the_remedy(
-    model: Path, change: Callable[[Path], None], messages: list[str]
+    model: Path, change: Callable[[Path], object], messages: list[str]
 ) -> None:
     assert pin(Reference(str(model))).revision
     change(model)

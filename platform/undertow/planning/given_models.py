@@ -169,7 +169,7 @@ def config_of(reference: Reference) -> Mapping[str, Any]:
 def _local_files(reference: Reference) -> ModelFiles:
     """The reference's small files, as far as they are on this machine."""
     if not is_pinned(reference):
-        return ModelFiles(reference.name, "the model hub", frozenset(), lambda name: None)
+        return ModelFiles(reference.name, frozenset(), lambda name: None)
     if reference.location:
         return ModelFiles.of_folder(reference.name, Path(reference.location))
     from huggingface_hub import try_to_load_from_cache
@@ -180,7 +180,7 @@ def _local_files(reference: Reference) -> ModelFiles:
         return Path(found) if isinstance(found, str) else None
 
     names = {name for name in SMALL_FILES if path(name) is not None}
-    return ModelFiles(reference.name, "the model hub", names, path)
+    return ModelFiles(reference.name, names, path)
 
 
 def missing_weights(files: ModelFiles) -> str:

@@ -39,32 +39,46 @@ class ModelFiles:
 
     Attributes:
         owner: the reference model's name, for messages.
-        place: the folder, or the hub, for messages.
         names: the names of all files.
         path: returns the local path of a file by name, downloading it if necessary; None if it does not
             exist.
+        folder: None for a model on the hub.
     """
 
     owner: str
-    place: str
     names: Set[str]
     path: Callable[[str], Path | None]
+    folder: Path | None = None
 
     @staticmethod
     def of_folder(owner: str, folder: Path) -> "ModelFiles":
         """The files of a local folder; none for a folder that does not exist."""
         names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-        return ModelFiles(owner, str(folder), names, lambda name: folder / name if name in names else None)
+        return ModelFiles(owner, names, lambda name: folder / name if name in names else None, folder)
+
+    @property
+    def place(self) -> str:
+        """Where the files are, for messages."""
+        return str(self.folder or "the model hub")
 
     def error(self, problem: str, remedy: str) -> SpecError:
         return SpecError(f"Reference {self.owner!r}: {problem} in {self.place}; {remedy}")
 
-    def json(self, name: str) -> dict[str, Any] | None:
-        """The object in a JSON file; None without the file. Raises SpecError for an invalid file."""
+    def text(self, name: str) -> str | None:
+        """The text of a file; None without the file. Raises SpecError if it is not UTF-8."""
         if (path := self.path(name)) is None:
             return None
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
+            return path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise self.error(f"{name} is not text in UTF-8 ({error})", "save it again") from None
+
+    def json(self, name: str) -> dict[str, Any] | None:
+        """The object in a JSON file; None without the file. Raises SpecError for an invalid file."""
+        if (text := self.text(name)) is None:
+            return None
+        try:
+            data = json.loads(text)
         except ValueError as error:
             raise self.error(f"{name} is not JSON ({error})", "save the model again") from None
         if not isinstance(data, dict):
@@ -200,7 +214,9 @@ def _is_packed(name: str, header: TensorHeader) -> bool:
 
 def _local_weights(files: ModelFiles) -> list[Path]:
     """The safetensors files of a local folder. Those on the hub are complete, and are not downloaded here."""
-    paths = [Path(files.place) / name for name in sorted(files.names) if name.endswith(WEIGHTS)]
+    if files.folder is None:
+        return []
+    paths = [files.folder / name for name in sorted(files.names) if name.endswith(WEIGHTS)]
     return [path for path in paths if path.is_file()]
 
 
@@ -232,8 +248,8 @@ def template_of(files: ModelFiles) -> str:
 
     Raises SpecError for several templates without one named "default".
     """
-    if (path := files.path("chat_template.jinja")) is not None:
-        return path.read_text(encoding="utf-8")
+    if (text := files.text("chat_template.jinja")) is not None:
+        return text
     template = (files.json("tokenizer_config.json") or {}).get("chat_template")
     if isinstance(template, list):
         named = {entry.get("name"): entry.get("template") for entry in template}

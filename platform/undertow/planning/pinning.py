@@ -20,7 +20,6 @@ Inside `unpinned.allowed`, a hub model that is neither reachable nor cached gets
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -137,7 +136,7 @@ def _pin_folder(reference: Reference) -> Reference:
         reference,
         name=folder.name,
         revision=revision,
-        chat_template=_template_hash(files.path),
+        chat_template=_template_hash(files),
         location=str(folder),
         weights=weights,
     )
@@ -173,12 +172,15 @@ def _pin_hub(reference: Reference) -> Reference:
         names = {sibling.rfilename for sibling in siblings}
         for name in names & set(SMALL_FILES):
             file(name)
-        template = _template_hash(file)
+        files = ModelFiles(reference.name, names, file)
+        model_files.check(files)
+        template = _template_hash(files)
     except hub.NoAnswerError as reason:
         return _pin_cached(reference, str(reason))
+    except SpecError:
+        raise
     except Exception as error:  # the client raises many types: bad ids, gated models …
         raise hub.refused(reference, error) from None
-    model_files.check(ModelFiles(reference.name, "the model hub", names, file))
     hub.record_source(reference, commit, "")
     pinned = dataclasses.replace(
         reference, revision=commit, chat_template=template, weights=hub.listed_weights(siblings)
@@ -208,7 +210,7 @@ def _pin_cached(reference: Reference, reason: str) -> Reference:
     pinned = dataclasses.replace(
         reference,
         revision=folder.name,
-        chat_template=_template_hash(files.path),
+        chat_template=_template_hash(files),
         weights=weights_hash(
             {name: hub.blob_hash(folder / name) for name in files.names if name.endswith(WEIGHTS)}
         ),
@@ -217,25 +219,21 @@ def _pin_cached(reference: Reference, reason: str) -> Reference:
     return pinned
 
 
-def _template_hash(file: Callable[[str], Path | None]) -> str:
+def _template_hash(files: ModelFiles) -> str:
     """SHA-256 of the chat template, in whichever file the model has it.
 
     "none" for a model without one, or `PREFIXED` if its tokenizer puts a token before every text, which is
     then part of each prompt (see `prompts.chat`).
     """
-    if (path := file("chat_template.jinja")) is not None:
-        return digest(path.read_text(encoding="utf-8"))[:16]
-    config = _json(file("tokenizer_config.json"))
+    if (text := files.text("chat_template.jinja")) is not None:
+        return digest(text)[:16]
+    config = files.json("tokenizer_config.json") or {}
     if template := config.get("chat_template"):
         return digest(json.dumps(template))[:16]
-    if config.get("add_bos_token") or _adds_tokens(_json(file("tokenizer.json")).get("post_processor")):
+    if config.get("add_bos_token"):
         return PREFIXED
-    return "none"
-
-
-def _json(path: Path | None) -> dict[str, Any]:
-    data = {} if path is None else json.loads(path.read_text(encoding="utf-8"))
-    return data if isinstance(data, dict) else {}
+    tokenizer = files.json("tokenizer.json") or {}
+    return PREFIXED if _adds_tokens(tokenizer.get("post_processor")) else "none"
 
 
 def _adds_tokens(processor: Any) -> bool:
