@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 # vLLM accepts an adapter on the output layer or the embeddings, but its scores are then wrong.
 OUTER = ("lm_head", "embed_out", "embed_tokens", "embed_in", "wte", "wpe")
 SUFFIX = ".safetensors"
-NO_FILES = "{}: no *.safetensors file; give a folder of weights"
 # The files of a model of which only a few tensors were trained: the tensors, and what they belong to.
 TRAINED_TENSORS = "trained_tensors.safetensors"
 TRAINED_CONFIG = "trained_tensors.json"
@@ -83,22 +82,21 @@ def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     return {name: header.shape for name, header in tensor_headers(path).items()}
 
 
-def weight_paths(folder: str) -> list[Path]:
-    """The weight files of a model or adapter, sorted.
+def weight_paths(folder: Path | str) -> list[Path]:
+    """The weight files of a model or adapter, sorted. Raises ValueError if there are none.
 
     Some folders have the weights a second time in the layout of another library, under other file names and
     tensor names (Mistral's consolidated.safetensors); only model*.safetensors are used then.
     """
     paths = sorted(Path(folder).glob(f"*{SUFFIX}"))
+    if not paths:
+        raise ValueError(f"{folder}: no *{SUFFIX} file; give a folder of weights")
     return [path for path in paths if path.name.startswith("model")] or paths
 
 
-def folder_shapes(folder: str) -> dict[str, tuple[int, ...]]:
-    """The shape of each tensor in a folder's safetensors files. Raises ValueError if there is no file."""
-    paths = weight_paths(folder)
-    if not paths:
-        raise ValueError(NO_FILES.format(folder))
-    return {name: shape for path in paths for name, shape in tensor_shapes(path).items()}
+def folder_shapes(folder: Path | str) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor in a folder's weight files. Raises ValueError without files or for damage."""
+    return {name: shape for path in weight_paths(folder) for name, shape in tensor_shapes(path).items()}
 
 
 class TensorFiles:
@@ -121,10 +119,7 @@ class TensorFiles:
         self.file: dict[str, Any] = {}
         self._stored_name: dict[str, str] = {}
         for folder in [folders] if isinstance(folders, str) else folders:
-            paths = weight_paths(folder)
-            if not paths:
-                raise ValueError(NO_FILES.format(folder))
-            for path in paths:
+            for path in weight_paths(folder):
                 opened = self.stack.enter_context(safe_open(path, framework="pt"))
                 for stored in opened.keys():  # noqa: SIM118 (not a mapping)
                     shorter = stored.partition(".")[2]

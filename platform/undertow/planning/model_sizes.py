@@ -1,5 +1,4 @@
-"""The number of parameters of a reference model, from which a plan derives costs, without reading its
-weights.
+"""The number of parameters of a reference model, from which a plan derives costs; no weights are read.
 
 For a local folder it follows from the headers of its safetensors files, as for the cached files of a hub
 model without network; for a GGUF file, from its header; on the Hugging Face hub it is part of the model's
@@ -13,7 +12,7 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-from undertow.engines.weight_files import tensor_shapes
+from undertow.engines.weight_files import folder_shapes
 from undertow.nano import models
 from undertow.planning.gguf_models import header_of
 from undertow.planning.given_models import config_of, is_pinned
@@ -58,13 +57,10 @@ def vocabulary_size(reference: Reference) -> int | None:
 
 
 def _in_files(folder: Path) -> int | None:
-    # Some folders contain the weights a second time, under another library's file names.
-    paths = list(folder.glob("model*.safetensors")) or folder.glob("*.safetensors")
     try:
-        shapes = [shape for path in paths for shape in tensor_shapes(path).values()]
-    except (OSError, ValueError):  # damaged: `model_files.check` reports it
+        return sum(map(math.prod, folder_shapes(folder).values())) or None
+    except (OSError, ValueError):  # none or damaged: `model_files.check` reports it
         return None
-    return sum(map(math.prod, shapes)) or None
 
 
 def _on_hub(reference: Reference) -> int | None:
