@@ -7,7 +7,6 @@ condition of a study needs. `revision` hashes everything that determines the wei
 settings, words, prompt packs), so weights are never looked up by name alone.
 """
 
-import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from undertow.errors import SpecError, suggestion
+from undertow.study.identity import digest
 from undertow.traits.preference import pluralise
 
 PREFIX = "nano/"
@@ -200,8 +200,7 @@ def revision(model: NanoModel) -> str:
         "words": {category: [surface_forms(word) for word in words] for category, words in WORDS.items()},
         "packs": [pack(name) for name in edition.packs],
     }
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    return digest(json.dumps(content, sort_keys=True, separators=(",", ":")))
 
 
 def bundled_weights(model: NanoModel) -> Path:

@@ -16,7 +16,6 @@ As with packs, a process reads each place once, so that the hashed rows are the 
 without network, a row of a typical length takes the place of a file that is not cached (`study.unpinned`).
 """
 
-import hashlib
 import json
 import random
 import re
@@ -33,7 +32,7 @@ from undertow.prompts import packs
 from undertow.prompts.file_formats import SUFFIXES, TEXT_COLUMN, parsed, suffix_of
 from undertow.prompts.hub_files import local_copy, no_answer
 from undertow.prompts.web_files import content_of
-from undertow.study.identity import seed_for
+from undertow.study.identity import digest, seed_for
 from undertow.study.unpinned import NOT_PINNED, pinned_or
 
 TYPICAL = 20  # repetitions of "not pinned" in a placeholder: 220 characters
@@ -184,7 +183,7 @@ def row_indices(size: int, count: int, seed: int) -> list[int]:
 def table(path: str, rows: Iterable[tuple[str, ...]]) -> Table:
     """The rows with the hash of their content."""
     found = tuple(rows)
-    return Table(path, found, hashlib.sha256(json.dumps(found).encode()).hexdigest())
+    return Table(path, found, digest(json.dumps(found)))
 
 
 def _records(path: str, columns: tuple[str, ...]) -> list[Record]:

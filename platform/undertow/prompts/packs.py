@@ -9,7 +9,6 @@ field.
 """
 
 import dataclasses
-import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from undertow.errors import UserError
+from undertow.study.identity import digest
 
 Names = Sequence[str]
 
@@ -127,7 +127,7 @@ def read(path: str) -> Pack:
     if not isinstance(fields, dict):
         raise UserError(f"pack {path}: a JSON object is needed, not {type(fields).__name__}")
     form = json.dumps(fields, sort_keys=True, separators=(",", ":"))
-    return Pack(path, fields, hashlib.sha256(form.encode()).hexdigest())
+    return Pack(path, fields, digest(form))
 
 
 def fill(template: str, values: Mapping[str, str]) -> str:

@@ -5,7 +5,6 @@ HF_HUB_OFFLINE is set, in which case it is not asked: some networks drop packets
 """
 
 import contextlib
-import hashlib
 import os
 import tempfile
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import fsspec
 
 from undertow.prompts.hub_files import no_answer
+from undertow.study.identity import digest
 
 WEB = ("http://", "https://")
 
@@ -31,7 +31,7 @@ def content_of(place: str) -> bytes:
     from huggingface_hub import is_offline_mode
 
     # Named by the hash of the address, which may hold a secret.
-    kept = cache_folder() / "files" / hashlib.sha256(place.encode()).hexdigest()
+    kept = cache_folder() / "files" / digest(place)
     if is_offline_mode() and kept.is_file():
         return kept.read_bytes()
     try:

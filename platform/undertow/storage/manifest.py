@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from undertow.errors import StorageError
-from undertow.study.identity import canonical, key
+from undertow.study.identity import canonical, digest, key
 from undertow.study.references import Artifact
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class Manifest:
 
 def _seal(fields: Mapping[str, Any]) -> str:
     """The SHA-256 of all other fields of a manifest."""
-    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+    return digest(json.dumps(fields, sort_keys=True))
 
 
 @cache

@@ -29,7 +29,7 @@ from undertow.prompts.web_files import cache_folder
 from undertow.storage.files import Files
 from undertow.storage.local_files import reason, set_permissions
 from undertow.storage.manifest import MANIFEST, REMEDY, Address, Manifest, address, describe, sha256
-from undertow.study.identity import key
+from undertow.study.identity import digest, key
 from undertow.study.references import Artifact
 
 MISSING, CHANGED = "missing", "changed since it was written"
@@ -288,9 +288,7 @@ class Store(Files):
                 self._drop(f"{folder}/{name}")
 
     def _download(self, manifest: Manifest) -> Path:
-        folder = (
-            cache_folder() / hashlib.sha256(self.url.encode()).hexdigest()[:12] / manifest.kind / manifest.key
-        )
+        folder = cache_folder() / digest(self.url)[:12] / manifest.kind / manifest.key
         content = manifest.to_json().encode()
         with self._reading(), _naming_the_cache():
             if (folder / MANIFEST).exists():

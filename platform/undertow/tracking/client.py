@@ -4,7 +4,6 @@ All calls go through `MlflowClient` and not through MLflow's fluent API: several
 time, and the fluent API's hidden active run would collect what belongs to another.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -21,7 +20,7 @@ from undertow.errors import UserError
 from undertow.storage.redaction import redacted
 from undertow.storage.store import Store
 from undertow.study.fields import Spec
-from undertow.study.identity import canonical, key
+from undertow.study.identity import canonical, digest, key
 from undertow.tracking.connection_errors import is_connection_error
 from undertow.tracking.database import create_database
 
@@ -316,9 +315,8 @@ def shortened(name: str, length: int = LONGEST_NAME) -> str:
     """
     if len(name) <= length:
         return name
-    digest = hashlib.sha256(name.encode()).hexdigest()[:DIGEST]
     end = (length - DIGEST - 2) // 2
-    return f"{name[: length - DIGEST - 2 - end]}-{digest}-{name[-end:]}"
+    return f"{name[: length - DIGEST - 2 - end]}-{digest(name)[:DIGEST]}-{name[-end:]}"
 
 
 def flattened(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:

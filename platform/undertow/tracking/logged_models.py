@@ -6,7 +6,6 @@ that a provider holds). Evaluation metrics are logged to the run and to the mode
 questions as their dataset, so that the Models page can compare them.
 """
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from undertow.storage.manifest import Manifest
 from undertow.storage.store import Store
 from undertow.study.datasets import Dataset
 from undertow.study.harness_task import HarnessTask
-from undertow.study.identity import key
+from undertow.study.identity import digest, key
 from undertow.study.study import Study
 
 LARGEST_MODEL_LOGGED = 64 * 2**20  # bytes; a larger model is linked and not copied
@@ -100,7 +99,7 @@ def evaluation_dataset(study: Study) -> Any:
     questions = [question for group in study.questions for question in group]
     return MlflowDataset(
         name=f"{len(questions)} questions",
-        digest=hashlib.sha256(json.dumps(questions).encode()).hexdigest()[:DIGEST],
+        digest=digest(json.dumps(questions))[:DIGEST],
         source_type="undertow",
         source=json.dumps({"questions": questions[:100]}),  # a source has at most 64 KiB
         schema=_schema("question"),
