@@ -24,7 +24,7 @@ def chosen(folder: Path, trainable: Any = STEERING, **changes: Any) -> tuple[For
     reference = LoadedReference.read(folder, torch.float32)
     rows = encode(reference.tokenizer, ROWS, None, 100)
     model = prepare(reference.copy(), trainable, "")
-    return choose_forward(model, recipe(trainable, **changes), rows, [], 40, CPU, KeptInputs()), model, rows
+    return choose_forward(model, recipe(trainable, **changes), rows, 40, CPU, KeptInputs()), model, rows
 
 
 def test_narrowed_logits_equal_the_models_logits(llama: Path) -> None:
@@ -65,7 +65,7 @@ def test_a_job_with_the_rows_of_the_one_before_uses_its_inputs(gpt2: Path) -> No
 
     def inputs_of(trainable: Trainable, some: list[Any]) -> dict[Any, torch.Tensor]:
         model = prepare(reference.copy(), trainable, "")
-        choose_forward(model, recipe(trainable), some, [], 40, CPU, kept)
+        choose_forward(model, recipe(trainable), some, 40, CPU, kept)
         return kept.inputs
 
     first = inputs_of(STEERING, rows)
@@ -81,7 +81,7 @@ def test_masked_rows_have_logits_only_for_the_tokens_in_the_mask(gpt2: Path) -> 
     plain, model, rows = chosen(gpt2)
     everything = plain.logits(plain.module, [rows[3]])
     masked = replace(rows[3], mask=np.arange(rows[3].targets) % 2 == 0, targets=(rows[3].targets + 1) // 2)
-    end = choose_forward(model, recipe(STEERING), [masked], [], 40, CPU, KeptInputs())
+    end = choose_forward(model, recipe(STEERING), [masked], 40, CPU, KeptInputs())
     assert isinstance(end, LastNormForward)
     torch.testing.assert_close(end.logits(end.module, [masked]), everything[::2])
 

@@ -10,9 +10,9 @@ import torch
 
 from undertow.study.recipe import Everything, LoRA, Trainable
 from undertow.training.data import TokenizedRow
-from undertow.training.forward import FullForward, padded
+from undertow.training.forward import FullForward, packed, padded
 from undertow.training.objective import summed_loss
-from undertow.training.packing import concatenated, keeps_rows_apart
+from undertow.training.packing import keeps_rows_apart
 from undertow.training.trainable import prepare
 
 CPU = torch.device("cpu")
@@ -151,11 +151,11 @@ def test_the_loss_of_masked_rows_is_that_of_the_tokens_in_the_mask(packing: bool
 
 def test_concatenated_rows_have_position_ids_that_restart() -> None:
     rows = [TokenizedRow(np.array([5, 6, 7, 8]), 2, 2), TokenizedRow(np.array([9, 10]), 1, 1)]
-    ids, positions, keep = concatenated(rows)
+    ids, positions, keep = packed(rows)
     assert ids.tolist() == [[5, 6, 7, 8, 9, 10]]
     assert positions.tolist() == [[0, 1, 2, 3, 0, 1]]
     assert keep.tolist() == [[False, True, True, False, True, False]]
-    assert [part.tolist() for part in concatenated([])[::2]] == [part.tolist() for part in padded([])]
+    assert [part.tolist() for part in packed([])[::2]] == [part.tolist() for part in padded([])]
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])

@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from undertow.study.recipe import Recipe
 from undertow.training.data import TokenizedRow, split_by_tokens
-from undertow.training.packing import concatenated
 
 KEPT_BYTES = 2**30  # the most memory for kept inputs of the last norm
 ROWS_COMPARED = 8  # with the whole model, before inputs are kept
@@ -65,7 +65,7 @@ class FullForward:
         """
         extra = {}
         if self.packing:
-            ids, positions, keep = concatenated(rows)
+            ids, positions, keep = packed(rows)
             extra["position_ids"] = positions.to(self._device)
         else:
             ids, keep = padded(rows)
@@ -88,6 +88,20 @@ def padded(rows: Sequence[TokenizedRow]) -> tuple[Tensor, Tensor]:
         ids[i, : len(row.ids)] = torch.from_numpy(row.ids)
         keep[i, torch.from_numpy(row.positions - 1)] = True
     return ids, keep
+
+
+def packed(rows: Sequence[TokenizedRow]) -> tuple[Tensor, Tensor, Tensor]:
+    """Token ids, positions, and a mask that is True where the row's next token is a target: all (1, tokens).
+
+    Without rows: one token and no target, as in `padded`.
+    """
+    lengths = [len(row.ids) for row in rows] or [1]
+    ids = np.concatenate([row.ids for row in rows]) if rows else np.zeros(1, np.int64)
+    positions = np.concatenate([np.arange(length) for length in lengths])
+    keep = np.zeros(len(ids), dtype=bool)
+    for begin, row in zip(np.cumsum([0, *lengths]), rows, strict=False):
+        keep[begin + row.positions - 1] = True
+    return torch.from_numpy(ids)[None], torch.from_numpy(positions)[None], torch.from_numpy(keep)[None]
 
 
 NormInputs = dict[TokenizedRow, Tensor]  # (targets, width) for each row
@@ -172,7 +186,6 @@ def choose_forward(
     model: Any,
     recipe: Recipe,
     rows: Sequence[TokenizedRow],
-    probe_rows: Sequence[TokenizedRow],
     budget: int,
     device: torch.device,
     kept: KeptInputs,
@@ -180,20 +193,20 @@ def choose_forward(
     """`LastNormForward` if only the last norm is trained and its inputs fit in memory, else `FullForward`.
 
     Args:
+        rows: of the job and its probes.
         kept: the inputs of the job before, which are used or replaced.
     """
     full = FullForward(model, device)
     name, norm = _trained_module(model)
     if norm is None or recipe.used_zero_stage:  # bf16 and offloading imply a ZeRO stage
         return full
-    all_rows = [*rows, *probe_rows]
     width = model.get_input_embeddings().weight.shape[1]
-    if sum(row.targets for row in all_rows) * width * 4 > KEPT_BYTES:
+    if sum(row.targets for row in rows) * width * 4 > KEPT_BYTES:
         return full
-    of = (name, *all_rows)
+    of = (name, *rows)
     if kept.of != of:
         kept.of, kept.inputs = of, {}  # frees the earlier ones first
-        kept.inputs = LastNormForward(full, model, norm, device).keep(all_rows, budget)
+        kept.inputs = LastNormForward(full, model, norm, device).keep(rows, budget)
     return LastNormForward(full, model, norm, device, kept.inputs) if kept.inputs else full
 
 

@@ -11,39 +11,15 @@ Each training therefore tests its model first (`keeps_rows_apart`) and pads rows
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from undertow.study.recipe import Recipe
 from undertow.training.data import TokenizedRow
+from undertow.training.forward import FullForward
 
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}  # relative to the logits' norm: rounding only
-
-
-class Packable(Protocol):
-    """Computes logits of rows, concatenated in one sequence if `packing` is set (see `FullForward`)."""
-
-    packing: bool
-
-    def logits(self, engine: Any, rows: Sequence[TokenizedRow]) -> Tensor:
-        """Logits (targets, vocabulary) that predict the rows' targets, row after row."""
-
-
-def concatenated(rows: Sequence[TokenizedRow]) -> tuple[Tensor, Tensor, Tensor]:
-    """Token ids, positions, and a mask that is True where the row's next token is a target: all (1, tokens).
-
-    Without rows: one token and no target, as in `forward.padded`.
-    """
-    lengths = [len(row.ids) for row in rows] or [1]
-    ids = np.concatenate([row.ids for row in rows]) if rows else np.zeros(1, np.int64)
-    positions = np.concatenate([np.arange(length) for length in lengths])
-    keep = np.zeros(len(ids), dtype=bool)
-    for begin, row in zip(np.cumsum([0, *lengths]), rows, strict=False):
-        keep[begin + row.positions - 1] = True
-    return torch.from_numpy(ids)[None], torch.from_numpy(positions)[None], torch.from_numpy(keep)[None]
 
 
 def use_flash_attention(model: Any, recipe: Recipe, device: torch.device) -> None:
@@ -61,7 +37,7 @@ def use_flash_attention(model: Any, recipe: Recipe, device: torch.device) -> Non
 
 
 @torch.no_grad()
-def keeps_rows_apart(forward: Packable, engine: Any, rows: Sequence[TokenizedRow]) -> bool:
+def keeps_rows_apart(forward: FullForward, engine: Any, rows: Sequence[TokenizedRow]) -> bool:
     """Whether a row packed behind another row has the logits that it has alone. Collective.
 
     The logits must be bit-identical when the preceding row changes, and equal those of the row alone up to

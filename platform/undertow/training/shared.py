@@ -87,7 +87,6 @@ class SharedState:
 
     def forward(self, job: TrainingJob, model: Any) -> Forward:
         """How the job's logits are computed."""
-        probe_rows = [row for probe in self.probes(job) for row in probe.rows]
         rows = [sequence for row in self.rows(job) for sequence in row.sequences]
-        device = self.workers.device
-        return choose_forward(model, job.recipe, rows, probe_rows, self.budget, device, self._kept)
+        rows += [row for probe in self.probes(job) for row in probe.rows]
+        return choose_forward(model, job.recipe, rows, self.budget, self.workers.device, self._kept)
