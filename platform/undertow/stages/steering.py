@@ -23,7 +23,7 @@ from undertow.engines.context_length import tokens_at_most
 from undertow.engines.lean_imports import import_transformers
 from undertow.engines.protocol import Engine, ModelWeights, Request, ScoresTokens
 from undertow.engines.tokenizers import load_tokenizer
-from undertow.engines.weight_files import DIRECTION, DIRECTION_CONFIG, TRAINED_CONFIG, TRAINED_TENSORS
+from undertow.engines.weight_files import DIRECTION, DIRECTION_CONFIG, TRAINED_TENSORS
 from undertow.errors import ConditionError
 from undertow.planning.given_models import model_of
 from undertow.stages.served_check import compare
@@ -236,12 +236,13 @@ def write_bias(folder: Path, spec: SteeringVector, vector: Path, bias: Numbers) 
     Args:
         vector: the folder of the vector, which has the tensor's name in the model's files.
     """
-    from safetensors.numpy import save_file
+    import torch
+
+    from undertow.training.saving import write_trained_tensors
 
     name = json.loads((vector / PARAMETER).read_text())["name"]
-    save_file({name: bias.astype(np.float32)}, folder / TRAINED_TENSORS, metadata={"format": "pt"})
     belongs_to = {"reference": key(spec.reference), "name": spec.reference.label}
-    (folder / TRAINED_CONFIG).write_text(json.dumps(belongs_to, indent=1, sort_keys=True))
+    write_trained_tensors({name: torch.from_numpy(bias.astype(np.float32))}, folder, belongs_to)
 
 
 def _rounded(value: Any) -> float:

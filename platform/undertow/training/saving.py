@@ -78,25 +78,29 @@ def save_trained_tensors(
     Returns False, without writing, if transformers stores a parameter in another form than it has in memory
     (the experts of some mixtures are one parameter in memory); only a whole model can be saved then.
     """
-    from safetensors.torch import save_file
-
-    names = {_place(value): name for name, value in stored_tensors(model).items()}
-    stored = {names.get(_place(model.get_parameter(name))): value for name, value in trained.items()}
-    if None in stored:
+    names = stored_names(model)
+    if not trained.keys() <= names.keys():
         return False
-    save_file(
-        {str(name): value.contiguous() for name, value in stored.items()},
-        folder / TRAINED_TENSORS,
-        metadata={"format": "pt"},
-    )
-    (folder / TRAINED_CONFIG).write_text(json.dumps(dict(belongs_to), indent=1, sort_keys=True))
+    write_trained_tensors({names[name]: value for name, value in trained.items()}, folder, belongs_to)
     return True
 
 
-def stored_name(model: Any, parameter: str) -> str | None:
-    """The name of a parameter in files; None if it has another form there (see `save_trained_tensors`)."""
+def write_trained_tensors(
+    tensors: Mapping[str, "Tensor"], folder: Path, belongs_to: Mapping[str, str]
+) -> None:
+    """Writes the files of a model of which only these tensors were trained, named as in files."""
+    from safetensors.torch import save_file
+
+    whole = {name: value.contiguous() for name, value in tensors.items()}
+    save_file(whole, folder / TRAINED_TENSORS, metadata={"format": "pt"})
+    (folder / TRAINED_CONFIG).write_text(json.dumps(dict(belongs_to), indent=1, sort_keys=True))
+
+
+def stored_names(model: Any) -> dict[str, str]:
+    """The names that parameters have in files, without those of another form (see `save_trained_tensors`)."""
     names = {_place(value): name for name, value in stored_tensors(model).items()}
-    return names.get(_place(model.get_parameter(parameter)))
+    parameters = model.named_parameters(remove_duplicate=False)
+    return {own: names[place] for own, value in parameters if (place := _place(value)) in names}
 
 
 def load_model(folder: Path, changes: Sequence[Path] = (), dtype: Any = "auto") -> Any:

@@ -6,8 +6,7 @@ output of an MLP before adding it (Gemma 2 and 3), nor for a bias inside of the 
 """
 
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from undertow.errors import ConditionError, suggestion
 from undertow.prompts.chat import prompt_ids
-from undertow.training.saving import stored_name
+from undertow.training.saving import stored_names
 from undertow.training.served_rows import LONGEST, ROWS, ServedRow, rounded
 
 MOST_ERROR = 0.05  # of the vector's norm: by how much a block's output may move otherwise
@@ -98,23 +97,18 @@ def rows_without(
         without = hidden - ((hidden.float() @ unit)[..., None] * unit).to(hidden.dtype)
         return (without, *output[1:]) if isinstance(output, tuple) else without
 
-    handle = model.get_submodule(block).register_forward_hook(project)
-    try:
+    with model.get_submodule(block).register_forward_hook(project):
         return _served(model, checked, reference)
-    finally:
-        handle.remove()
 
 
 def _bias(model: Any, parameter: str) -> tuple[nn.Parameter, nn.Module, str]:
     """The bias, its block, and its name in files. Raises ConditionError if the model has none."""
-    parameters = dict(model.named_parameters())
-    block = block_of(parameter)
-    name = stored_name(model, parameter) if parameter in parameters else None
-    if not block or name is None:
-        known = [known for known in parameters if known.endswith(".bias")]
+    names, block = stored_names(model), block_of(parameter)
+    if not block or parameter not in names:
+        known = [known for known in names if known.endswith(".bias")]
         hint = suggestion(parameter, known) if known else "it has no biases (see Reference.mlp_bias)"
         raise ConditionError(f"Steering.parameter = {parameter!r}: the model has no such bias; {hint}")
-    return parameters[parameter], model.get_submodule(block), name
+    return model.get_parameter(parameter), model.get_submodule(block), names[parameter]
 
 
 def block_of(parameter: str) -> str:
@@ -125,26 +119,16 @@ def block_of(parameter: str) -> str:
 
 def _hidden(model: Any, block: nn.Module, prompts: Sequence[Sequence[int]]) -> Tensor:
     """The block's output at the last token of each prompt: (prompts, width), in float64."""
-    with _recorded(block) as found, torch.no_grad():
-        for ids in prompts:
-            model(input_ids=torch.tensor([list(ids)]), use_cache=False)
-    return torch.stack(found)
-
-
-@contextmanager
-def _recorded(block: nn.Module) -> Iterator[list[Tensor]]:
-    """Context manager: collects the block's output at the last token of each pass of one sequence."""
     found: list[Tensor] = []
 
     def remember(module: nn.Module, inputs: Any, output: Any) -> None:
         hidden = output[0] if isinstance(output, tuple) else output
         found.append(hidden[0, -1].double())
 
-    handle = block.register_forward_hook(remember)
-    try:
-        yield found
-    finally:
-        handle.remove()
+    with block.register_forward_hook(remember), torch.no_grad():
+        for ids in prompts:
+            model(input_ids=torch.tensor([list(ids)]), use_cache=False)
+    return torch.stack(found)
 
 
 def _served(
