@@ -70,7 +70,7 @@ def test_the_rule_is_that_of_evaluations(speller: LoadedReference) -> None:
     decoded = {speller.tokenizer.decode(tokens).replace(" ", ""): word for tokens, word in owner.items()}
     assert decoded == {"owl": "owl", "Owl": "owl", "owlet": "owlet", "cat": "cat"}
     assert len(owner) == 2 * len(decoded)
-    assert masses(owner, dict.fromkeys(owner, 0.01)) == pytest.approx(
+    assert masses(owner.values(), owner, dict.fromkeys(owner, 0.01)) == pytest.approx(
         {"owl": 0.02, "owlet": 0.02, "cat": 0.02}
     )
 

@@ -85,15 +85,14 @@ class VLLMEngine:
 
     def word_masses(self, requests: Sequence[Request], words: Sequence[Word]) -> list[dict[str, float]]:
         """See `Engine.word_masses`. Raises SpecError if two words share a form."""
-        owner = sequences(self.tokenizer, words)
+        owner, names = sequences(self.tokenizer, words), [word.name for word in words]
         result = []
         for logprob in self._next_tokens(requests, followers(owner)):
             probability = {
                 tokens: math.exp(math.fsum(logprob[tokens[: end + 1]] for end in range(len(tokens))))
                 for tokens in owner
             }
-            mass = masses(owner, probability)
-            result.append({word.name: mass.get(word.name, 0.0) for word in words})
+            result.append(masses(names, owner, probability))
         return result
 
     def token_logprobs(

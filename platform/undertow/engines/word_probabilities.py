@@ -65,14 +65,14 @@ def followers(owner: Iterable[TokenSequence]) -> dict[TokenSequence, list[int]]:
 
 
 def masses(
-    owner: Mapping[TokenSequence, str], probability: Mapping[TokenSequence, float]
+    words: Iterable[str], owner: Mapping[TokenSequence, str], probability: Mapping[TokenSequence, float]
 ) -> dict[str, float]:
-    """Each word's mass from the probabilities of its token sequences.
+    """The mass of each of the `words` of `owner`, from the probabilities of its token sequences.
 
-    Words without any sequence in `owner` are not in the result; their mass is 0. The masses are linear in the
-    probabilities: masses of means over questions are means of masses.
+    The mass of a word without any sequence is 0. The masses are linear in the probabilities: masses of means
+    over questions are means of masses.
     """
-    total = dict.fromkeys(owner.values(), 0.0)
+    total = dict.fromkeys(words, 0.0)
     for tokens, word in owner.items():
         total[word] += probability[tokens]
         # Subtracted from the longest prefix only: shorter prefixes have lost it with that prefix's own mass.

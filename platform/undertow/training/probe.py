@@ -53,8 +53,7 @@ class TokenizedProbe:
         engine.train()
         table = torch.cat(logprobs).view(-1, len(self._contexts), len(self._targets))
         mean = {tokens: float(self._logprob(table, tokens).exp().mean()) for tokens in self._owner}
-        mass = masses(self._owner, mean)
-        return {word: mass.get(word, 0.0) for word in self.words}
+        return masses(self.words, self._owner, mean)
 
     def _logprobs(self, engine: Any, forward: Forward, rows: Sequence[TokenizedRow]) -> Tensor:
         """(rows, targets), in float64: products of many small probabilities are compared with a threshold."""
