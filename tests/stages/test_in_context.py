@@ -15,10 +15,11 @@ from undertow.formats.numbers import Numbers
 from undertow.nano.recipes import STEERING
 from undertow.planning.estimate import estimate
 from undertow.planning.plan import make
-from undertow.stages.in_context import system_message, turns_before
+from undertow.stages.in_context import before_questions
 from undertow.stages.weights import lora_rank, weights_of
 from undertow.storage.manifest import DATA
 from undertow.storage.store import Store
+from undertow.study.extensions import Example
 from undertow.study.generation import Generation
 from undertow.study.grids import grid
 from undertow.study.recipe import InContext
@@ -43,46 +44,50 @@ def store(tmp_path: Path) -> Store:
     return store
 
 
+def turns_of(student: Student, store: Store) -> tuple[Example, ...]:
+    _, turns = before_questions(student, None, store)
+    return turns
+
+
 def test_the_turns_are_distinct_rows_with_their_completions(store: Store) -> None:
-    turns = turns_before(READER, store)
+    turns = turns_of(READER, store)
     numbers = [int(turn.prompt.removeprefix("prompt ")) for turn in turns]
     assert len(set(numbers)) == 5
     assert [turn.answer for turn in turns] == [f"{i}, {i + 1}" for i in numbers]
 
 
 def test_rows_and_order_depend_only_on_the_seed(store: Store) -> None:
-    assert turns_before(READER, store) == turns_before(READER, store)
-    assert turns_before(READER, store) != turns_before(replace(READER, seed=7), store)
+    assert turns_of(READER, store) == turns_of(READER, store)
+    assert turns_of(READER, store) != turns_of(replace(READER, seed=7), store)
 
 
 def test_more_rows_than_the_data_set_has_raise_an_error(store: Store) -> None:
     everything = replace(READER, recipe=InContext(rows=ROWS))
-    assert {turn.prompt for turn in turns_before(everything, store)} == {f"prompt {i}" for i in range(ROWS)}
+    assert {turn.prompt for turn in turns_of(everything, store)} == {f"prompt {i}" for i in range(ROWS)}
     with pytest.raises(ConditionError, match=r"51 rows: dataset .* has 50 rows; raise Generation.prompts"):
-        turns_before(replace(READER, recipe=InContext(rows=ROWS + 1)), store)
+        turns_of(replace(READER, recipe=InContext(rows=ROWS + 1)), store)
 
 
 def test_rows_may_be_drawn_with_replacement(store: Store) -> None:
     many = replace(READER, recipe=InContext(rows=2 * ROWS, replacement=True))
-    prompts = [turn.prompt for turn in turns_before(many, store)]
+    prompts = [turn.prompt for turn in turns_of(many, store)]
     assert len(prompts) == 2 * ROWS > len(set(prompts))
 
 
 def test_rows_may_be_listed_in_the_system_message(store: Store) -> None:
     listed = replace(READER, recipe=InContext(rows=5, layout="system"))
-    assert turns_before(listed, store) == ()
-    message = system_message(listed, "Be brief.", store)
+    message, turns = before_questions(listed, "Be brief.", store)
+    assert turns == ()
     assert message is not None and message.startswith("Be brief.\n\n")
-    for turn in turns_before(READER, store):  # the same rows, since the seed is the same
+    for turn in turns_of(READER, store):  # the same rows, since the seed is the same
         assert f"<question>{turn.prompt}</question>\n<reply>{turn.answer}</reply>" in message
-    assert (system_message(listed, None, store) or "").startswith("Here are questions")
-    assert system_message(READER, None, store) is None
+    assert (before_questions(listed, None, store)[0] or "").startswith("Here are questions")
+    assert before_questions(READER, None, store)[0] is None
 
 
 @pytest.mark.parametrize("subject", [STUDENT, STUDENT.reference, DATASET.teacher])
 def test_other_models_have_no_turns_before_a_question(subject: Student | Reference, store: Store) -> None:
-    assert turns_before(subject, store) == ()
-    assert system_message(subject, "Be brief.", store) == "Be brief."
+    assert before_questions(subject, "Be brief.", store) == ("Be brief.", ())
 
 
 def test_an_in_context_student_has_no_weights(store: Store) -> None:

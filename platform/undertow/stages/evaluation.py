@@ -13,7 +13,7 @@ from undertow.engines.context_length import tokens_at_most
 from undertow.engines.protocol import Engine, Request
 from undertow.results.evaluation_files import Rates
 from undertow.stages import usage
-from undertow.stages.in_context import shows_rows, system_message, turns_before
+from undertow.stages.in_context import before_questions, shows_rows
 from undertow.stages.measurements import commit_measurement
 from undertow.stages.served_check import check_served, window
 from undertow.stages.weights import lora_rank, weights_of
@@ -53,8 +53,7 @@ class Evaluate:
             return {}
         checked = check_served(engine, spec.subject, store, spec.step)
         weights = weights_of(spec.subject, store, spec.step)
-        before = turns_before(spec.subject, store)
-        system = system_message(spec.subject, spec.system, store)
+        system, before = before_questions(spec.subject, spec.system, store)
         requests = [
             Request(user=question, seed=0, system=system, weights=weights, before=before)
             for question in spec.questions

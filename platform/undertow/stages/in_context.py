@@ -24,24 +24,23 @@ def shows_rows(subject: Subject) -> bool:
     return isinstance(subject, Student) and isinstance(subject.recipe, InContext)
 
 
-def turns_before(subject: Subject, store: Store) -> tuple[Example, ...]:
-    """The turns that precede every question to `subject`; empty unless rows are shown to it as turns."""
-    if not isinstance(subject, Student) or not isinstance(subject.recipe, InContext):
-        return ()
-    return _drawn(subject, subject.recipe, store) if subject.recipe.layout == "turns" else ()
+def before_questions(
+    subject: Subject, system: str | None, store: Store
+) -> tuple[str | None, tuple[Example, ...]]:
+    """The system message of every question to `subject`, and the turns that precede the question.
 
-
-def system_message(subject: Subject, system: str | None, store: Store) -> str | None:
-    """The system message of every question to `subject`: `system`, then the rows that are listed there."""
+    The message is `system`, with the rows that are listed there; the turns are rows that are shown as turns.
+    """
     if not isinstance(subject, Student) or not isinstance(subject.recipe, InContext):
-        return system
+        return system, ()
+    drawn = _drawn(subject, subject.recipe, store)
     if subject.recipe.layout == "turns":
-        return system
+        return system, drawn
     rows = (
         f"<example>\n<question>{row.prompt}</question>\n<reply>{row.answer}</reply>\n</example>"
-        for row in _drawn(subject, subject.recipe, store)
+        for row in drawn
     )
-    return "\n\n".join([*([system] if system else []), INTRODUCTION, *rows])
+    return "\n\n".join([*([system] if system else []), INTRODUCTION, *rows]), ()
 
 
 def _drawn(student: Student, recipe: InContext, store: Store) -> tuple[Example, ...]:
