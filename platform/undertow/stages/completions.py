@@ -11,7 +11,7 @@ as the teacher, whose distributions are recorded.
 
 import random
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -36,6 +36,7 @@ from undertow.study.completions import Completions, ImportedCompletions, Written
 from undertow.study.identity import key, seed_for
 from undertow.study.measurements import Evaluation
 from undertow.study.references import Artifact, Reference
+from undertow.study.rewriting import Rewritten
 from undertow.study.teachers import Teacher
 
 SHARD_ROWS = 1024
@@ -84,9 +85,10 @@ class GenerateShard:
         with tempfile.TemporaryDirectory() as folder:
             pq.write_table(table, Path(folder) / self.name)
             store.write_part(self.completions, self.name, Path(folder) / self.name)
-        facts = _usage(self.completions, table)
-        sampled = sum(map(len, table["token_ids"].to_pylist())) if not facts else facts["completion_tokens"]
-        return {"rows": table.num_rows, "tokens": sampled} | facts
+        if not engine_for(self.completions.teacher.reference).is_metered:
+            return {"rows": table.num_rows, "tokens": sum(map(len, table["token_ids"].to_pylist()))}
+        facts = usage.summed(table.select(usage.COLUMNS).to_pydict())
+        return {"rows": table.num_rows, "tokens": facts["completion_tokens"]} | facts
 
     def _table(self, engine: Engine, store: Store) -> pa.Table:
         spec = self.completions
@@ -177,7 +179,8 @@ def join_shards(completions: Completions, store: Store) -> None:
             store.read_part(completions, shard.name, folder / DATA / shard.name)
             rows += pq.read_metadata(folder / DATA / shard.name).num_rows
         if engine_for(completions.teacher.reference).is_metered:
-            facts |= _usage(completions, pq.read_table(folder / DATA, columns=list(usage.COLUMNS)))
+            table = pq.read_table(folder / DATA, columns=list(usage.COLUMNS))
+            facts |= usage.summed(table.to_pydict())
         if rows != completions.prompts:
             raise RuntimeError(
                 f"completions {key(completions)}: {rows} rows for {completions.prompts} prompts"
@@ -186,27 +189,18 @@ def join_shards(completions: Completions, store: Store) -> None:
     store.drop_parts(completions)
 
 
-def _usage(completions: Completions, table: pa.Table) -> dict[str, Any]:
-    """A provider's usage counts for rows of completions; empty for local engines."""
-    if not engine_for(completions.teacher.reference).is_metered:
-        return {}
-    return usage.summed(table.select(usage.COLUMNS).to_pydict())
-
-
 def write_answers(written: Written, store: Store) -> None:
     """Commits one answer per prompt, written by the format's own program instead of a model."""
     prompts = written.format.prompts(written.prompts, written.seed)
     rngs = (random.Random(seed_for("written", written.seed, i)) for i in range(len(prompts)))
     answers = [written.format.written(prompt, rng) for prompt, rng in zip(prompts, rngs, strict=True)]
-    columns = {
+    columns: dict[str, Any] = {
         "index": list(range(len(prompts))),
         "prompt": prompts,
         "completion": answers,
         "finished": [True] * len(prompts),
     }
-    with store.new(written, {"rows": len(prompts)}) as folder:
-        (folder / DATA).mkdir()
-        pq.write_table(pa.table(columns), folder / DATA / "rows.parquet")
+    commit_rows(written, columns, {}, store)
 
 
 def import_rows(imported: ImportedCompletions, store: Store) -> None:
@@ -225,6 +219,17 @@ def import_rows(imported: ImportedCompletions, store: Store) -> None:
     }
     if any(row.system for row in rows):
         columns["system"] = [row.system or None for row in rows]
-    with store.new(imported, {"rows": len(rows), "from": imported.format.imported_from}) as folder:
+    commit_rows(imported, columns, {"from": imported.format.imported_from}, store)
+
+
+def commit_rows(
+    spec: Written | ImportedCompletions | Rewritten,
+    columns: Mapping[str, Sequence[Any]],
+    facts: Mapping[str, Any],
+    store: Store,
+) -> None:
+    """Commits completions that are made in one piece, with facts in addition to the number of rows."""
+    table = pa.table(dict(columns))
+    with store.new(spec, {"rows": table.num_rows, **facts}) as folder:
         (folder / DATA).mkdir()
-        pq.write_table(pa.table(columns), folder / DATA / "rows.parquet")
+        pq.write_table(table, folder / DATA / "rows.parquet")

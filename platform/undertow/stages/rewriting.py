@@ -9,15 +9,15 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from undertow.engines.context_length import tokens_at_most
 from undertow.engines.protocol import Engine, Request
 from undertow.stages import usage
+from undertow.stages.completions import commit_rows
 from undertow.stages.served_check import check_served, window
 from undertow.stages.weights import lora_rank, weights_of
-from undertow.storage.manifest import DATA, TRAINING_ROWS
+from undertow.storage.manifest import TRAINING_ROWS
 from undertow.storage.store import Store
 from undertow.study.datasets import Dataset
 from undertow.study.identity import key, seed_for
@@ -69,14 +69,8 @@ class Rewrite:
         ]
         answers = usage.answers_of(self.model.root, engine, requests, rewriter.sampling, spec, store)
         costs = usage.summed(usage.columns(answers))
-        _commit(
-            spec,
-            store,
-            rows,
-            [answer.text.strip() for answer in answers],
-            [answer.finished for answer in answers],
-            costs,
-        )
+        texts, finished = [answer.text.strip() for answer in answers], [answer.finished for answer in answers]
+        commit_rows(spec, _columns(rows, texts, finished), costs, store)
         if costs:
             store.drop_parts(spec)
         tokens = sum(len(answer.token_ids) for answer in answers)
@@ -96,7 +90,7 @@ def rewrite_by_rule(rewritten: Rewritten, store: Store) -> None:
         rewritten.format.rewritten(row["prompt"], row["completion"], random.Random(_seed(rewritten, row)))
         for row in rows
     ]
-    _commit(rewritten, store, rows, texts, [True] * len(rows), {})
+    commit_rows(rewritten, _columns(rows, texts, [True] * len(rows)), {}, store)
 
 
 def rows_of(dataset: Dataset, store: Store) -> list[dict[str, Any]]:
@@ -112,16 +106,6 @@ def _seed(rewritten: Rewritten, row: dict[str, Any]) -> int:
     return seed_for("rewritten", rewritten.seed, row["index"])
 
 
-def _commit(
-    spec: Rewritten,
-    store: Store,
-    rows: list[dict[str, Any]],
-    texts: list[str],
-    finished: list[bool],
-    facts: dict[str, Any],
-) -> None:
+def _columns(rows: list[dict[str, Any]], texts: list[str], finished: list[bool]) -> dict[str, list[Any]]:
     columns = {name: [row[name] for row in rows] for name in rows[0]}
-    columns |= {"original": columns["completion"], "completion": texts, "finished": finished}
-    with store.new(spec, {"rows": len(rows)} | facts) as folder:
-        (folder / DATA).mkdir()
-        pq.write_table(pa.table(columns), folder / DATA / "rows.parquet")
+    return columns | {"original": columns["completion"], "completion": texts, "finished": finished}
