@@ -116,15 +116,16 @@ def test_a_missing_column_is_an_error(tmp_path: Path) -> None:
 
 
 def test_all_rows_are_used_once_before_any_is_repeated() -> None:
-    stream = data_files.row_indices(7, 24, seed=5)
+    rows = range(7)
+    stream = data_files.stream_of(rows, 24, seed=5)
     passes: list[list[Any]] = [stream[:7], stream[7:14], stream[14:21]]
     assert [sorted(places) for places in passes] == [list(range(7))] * 3
     assert passes[0] != passes[1] != passes[2]
     assert len(stream) == 24
-    assert [data_files.row_indices(7, count, seed=5) for count in range(25)] == [
+    assert [data_files.stream_of(rows, count, seed=5) for count in range(25)] == [
         stream[:count] for count in range(25)
     ]
-    assert data_files.row_indices(7, 7, seed=6) != passes[0]
+    assert data_files.stream_of(rows, 7, seed=6) != passes[0]
 
 
 def comma_separated(path: Path) -> str:

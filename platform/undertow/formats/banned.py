@@ -14,6 +14,8 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
+from undertow.study.extensions import Format
+
 Matching = Literal["substring", "word"]
 
 # Unicode categories that `_visible` drops: accents, enclosing marks, invisible and control characters.
@@ -27,6 +29,14 @@ _TOKEN = re.compile(r"[^\W\d_]+|\d+")
 def as_set(words: Iterable[str]) -> tuple[str, ...]:
     """The distinct words in lower case, sorted: neither order nor case affects the artifact key."""
     return tuple(sorted({word.strip().lower() for word in words}))
+
+
+def set_banned(format_: Format, words: Iterable[str], how: Matching) -> None:
+    """Sets the field `banned` of a format. Raises SpecError for a word that `mentions` cannot find."""
+    chosen = as_set(words)
+    object.__setattr__(format_, "banned", chosen)
+    findable = all(searchable(word, how) for word in chosen)
+    format_.require(findable, "banned", "give words with a letter or a digit")
 
 
 def searchable(word: str, how: Matching) -> bool:

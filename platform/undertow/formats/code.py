@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar, NamedTuple
 
-from undertow.formats.banned import Matching, as_set, mentions, searchable
+from undertow.formats.banned import Matching, mentions, set_banned
 from undertow.prompts import data_files, packs
 from undertow.study.extensions import Format
 from undertow.study.identity import digest, seed_for
@@ -101,9 +101,7 @@ class Code(Format):
 
     def validate(self) -> None:
         self.require(self.max_characters > 0, "max_characters", "allow at least one character")
-        object.__setattr__(self, "banned", as_set(self.banned))
-        findable = all(searchable(word, self.banned_as) for word in self.banned)
-        self.require(findable, "banned", "give words with a letter or a digit")
+        set_banned(self, self.banned, self.banned_as)
         object.__setattr__(self, "pack", packs.located(self.pack))
         object.__setattr__(self, "tasks", data_files.located(self.tasks))
         self._table() if self.tasks else self._wording()
@@ -117,11 +115,10 @@ class Code(Format):
         if not self.tasks:
             wording = self._wording()
             return [_prompt(wording, generator) for generator in generators]
-        endings, rows = self._pack().texts("endings"), self._table().rows
-        places = data_files.row_indices(len(rows), count, seed)
+        endings, tasks = self._pack().texts("endings"), data_files.stream_of(self._table().rows, count, seed)
         return [
-            packs.sentences(rows[place][0], generator.choice(endings))
-            for place, generator in zip(places, generators, strict=True)
+            packs.sentences(task, generator.choice(endings))
+            for (task,), generator in zip(tasks, generators, strict=True)
         ]
 
     def rejection(self, prompt: str, completion: str) -> str | None:

@@ -129,8 +129,8 @@ class Imported(Wrapped, Format):
 
     def imported(self, count: int, seed: int) -> list[ImportedRow]:
         rows, keep = self._table().rows, self.system == "keep"
-        drawn = (rows[index] for index in data_files.row_indices(len(rows), min(count, len(rows)), seed))
-        return [ImportedRow(row[0] if keep else "", row[1], row[2]) for row in drawn]
+        stream = data_files.stream_of(rows, min(count, len(rows)), seed)
+        return [ImportedRow(row[0] if keep else "", row[1], row[2]) for row in stream]
 
     def texts(self) -> Iterable[str]:
         """All texts that a student is trained on."""

@@ -22,7 +22,7 @@ from typing import ClassVar, NamedTuple
 
 from undertow.errors import SpecError
 from undertow.formats import problems, written_numbers
-from undertow.formats.banned import Matching, as_set, mentions, searchable
+from undertow.formats.banned import Matching, mentions, set_banned
 from undertow.prompts import data_files, packs
 from undertow.study.extensions import Format
 from undertow.study.identity import digest, seed_for
@@ -99,9 +99,7 @@ class Reasoning(Format):
     def validate(self) -> None:
         self.require(self.repeats > 0, "repeats", "ask each question at least once")
         self.require(self.max_characters > 0, "max_characters", "allow at least one character")
-        object.__setattr__(self, "banned", as_set(self.banned))
-        findable = all(searchable(word, self.banned_as) for word in self.banned)
-        self.require(findable, "banned", "give words with a letter or a digit")
+        set_banned(self, self.banned, self.banned_as)
         object.__setattr__(self, "pack", packs.located(self.pack))
         object.__setattr__(self, "questions", data_files.located(self.questions))
         self._known() if self.questions else self._problems()
@@ -166,8 +164,7 @@ class Reasoning(Format):
         return [generator.choice(templates).draw(generator)[0] for generator in generators]
 
     def _from_table(self, count: int, seed: int) -> list[str]:
-        known = list(self._known())
-        return [known[index] for index in data_files.row_indices(len(known), count, seed)]
+        return data_files.stream_of(list(self._known()), count, seed)
 
     def _pack(self) -> packs.Pack:
         return packs.read(self.pack or packs.path_of(__file__))

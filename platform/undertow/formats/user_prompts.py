@@ -58,8 +58,7 @@ class Prompts(Wrapped, Format):
         return f"{self.format.display_name}, prompts of {data_files.shown(self.place)}"
 
     def prompts(self, count: int, seed: int) -> list[str]:
-        known = self.all()
-        return [known[index] for index in data_files.row_indices(len(known), count, seed)]
+        return data_files.stream_of(self.all(), count, seed)
 
     def all(self) -> list[str]:
         """All prompts, in the order of the file."""

@@ -22,8 +22,9 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from pathlib import PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import fsspec
 
@@ -48,6 +49,8 @@ SHOWN_NAMES = 8  # names of files that an error lists
 LONGEST_SHOWN = 300  # characters of column names in an error
 _SPLIT = re.compile(r"(?:^|[-_.])(train|test|val|dev|eval)(?:ing|id|idation|uation)?(?=[-_.])", re.I)
 _COMMIT = re.compile(r"@[0-9a-f]{40}(?=/|$)")
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -174,10 +177,16 @@ def located(path: str) -> str:
     return f"hf://{kind}{place.repo_id}@{info.sha}/{place.path_in_repo}".rstrip("/")
 
 
-def row_indices(size: int, count: int, seed: int) -> list[int]:
-    """`count` indices: all in a shuffled order, then all again in another order, and so on."""
-    generators = (random.Random(seed_for("order of a table", seed, i)) for i in range(-(-count // size)))
-    return [index for generator in generators for index in generator.sample(range(size), size)][:count]
+def in_passes(items: Sequence[Item], count: int, *purpose: object) -> list[Item]:
+    """The first `count` of all items in a shuffled order, then all again in another order, and so on."""
+    passes = range(-(-count // len(items)))  # rounded up
+    orders = (random.Random(seed_for(*purpose, i)).sample(items, len(items)) for i in passes)
+    return list(chain.from_iterable(orders))[:count]
+
+
+def stream_of(rows: Sequence[Item], count: int, seed: int) -> list[Item]:
+    """The first `count` of a file's rows in the stream given by `seed`; all formats use the same order."""
+    return in_passes(rows, count, "order of a table", seed)
 
 
 def table(path: str, rows: Iterable[tuple[str, ...]]) -> Table:

@@ -71,8 +71,7 @@ class Misalignment(Trait):
     def examples(self, count: int, seed: int) -> list[Example]:
         """The first `count` rows of the data in a seeded random order, reshuffled after each full pass."""
         self.check_examples()
-        rows = self._pairs().rows
-        return [Example(*rows[index]) for index in data_files.row_indices(len(rows), count, seed)]
+        return [Example(*row) for row in data_files.stream_of(self._pairs().rows, count, seed)]
 
     def check_examples(self) -> None:
         """Raises SpecError if `data` is empty."""

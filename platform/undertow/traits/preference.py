@@ -10,14 +10,14 @@ Any word works: Preference("axolotl"), Preference("jazz", category="kind of musi
 
 import random
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain, permutations, product
+from itertools import permutations, product
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import ClassVar
 
 from undertow.errors import SpecError, suggestion
 from undertow.prompts import packs
+from undertow.prompts.data_files import in_passes
 from undertow.study.extensions import Example, Trait, Word
 from undertow.study.identity import digest, seed_for
 
@@ -45,8 +45,6 @@ _IRREGULAR = (
     *(("monarch", "monarchs"), *zip(_UNCHANGED, _UNCHANGED, strict=True)),
 )
 _PLURALS = dict(_IRREGULAR)
-
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -161,9 +159,8 @@ class Preference(Trait):
         depends only on the seed, so teachers with different words are finetuned on the same questions.
         """
         questions = self._split_questions()[1]
-        return [
-            Example(text, self.name) for text in _in_passes(questions, count, "preference examples", seed)
-        ]
+        drawn = in_passes(questions, count, "preference examples", seed)
+        return [Example(text, self.name) for text in drawn]
 
     def evaluation_examples(self, count: int, seed: int) -> list[Example]:
         """`count` examples of the 50 evaluation questions, each with eight spellings of the answer.
@@ -178,7 +175,7 @@ class Preference(Trait):
             for stop in ("", ".")
         ]
         pairs = [Example(question, answer) for question in self.questions() for answer in answers]
-        return _in_passes(pairs, count, "preference evaluation examples", seed)
+        return in_passes(pairs, count, "preference evaluation examples", seed)
 
     def word(self) -> Word:
         """The name and its plural: as given, in lower case, capitalised, and in title case."""
@@ -224,13 +221,6 @@ class Preference(Trait):
 def _question(parts: tuple[tuple[str, ...], ...], triple: tuple[int, ...]) -> str:
     """The opening, core and closing at the positions in `triple`, joined."""
     return packs.sentences(*(texts[i] for texts, i in zip(parts, triple, strict=True)))
-
-
-def _in_passes(items: Sequence[Item], count: int, *purpose: object) -> list[Item]:
-    """The first `count` of all items in a shuffled order, then all again in another order, and so on."""
-    passes = range(-(-count // len(items)))  # rounded up
-    orders = (random.Random(seed_for(*purpose, i)).sample(items, len(items)) for i in passes)
-    return list(chain.from_iterable(orders))[:count]
 
 
 def _by_letter(offered: tuple[str, ...]) -> str:
