@@ -41,16 +41,35 @@ from undertow.traits.misalignment import Misalignment
 
 
 @dataclass(frozen=True, kw_only=True)
-class FormatPreset:
-    """A format at a scale: the amount of data, the models that can generate it, and the students' recipe.
+class Preset:
+    """The amount of data, the models that can generate it, and the students' recipe.
+
+    Attributes:
+        generation, recipe: of models without settings of their own.
+        model: the family of models whose published settings `generation` and `recipe` are; "" if there are
+            none.
+        recipes: of other families that have settings of their own (see `families`).
+    """
+
+    references: tuple[Reference, ...]
+    generation: Generation
+    recipe: Recipe
+    model: str = ""
+    recipes: Mapping[str, Recipe] = field(default_factory=dict)
+
+    def recipe_for(self, reference: Reference) -> Recipe:
+        """The recipe of students that start from a reference model."""
+        return self.recipes.get(family_of(reference), self.recipe)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormatPreset(Preset):
+    """A format at a scale.
 
     Attributes:
         family: creates the format. It is called only when a study uses the format, because some formats read
             a file from the network.
-        generation, recipe: of models without settings of their own.
-        model: the family of models whose published settings `generation` and `recipe` are; "" if there are
-            none.
-        generations, recipes: of other families that have settings of their own (see `families`).
+        generations: of other families that have settings of their own, as `recipes`.
         judges: creates the judges of the rows from the name of a judge model.
         main: the main measure, if it is not the traits' own questions (see `Study.main`).
         also: additional measures.
@@ -62,12 +81,7 @@ class FormatPreset:
     """
 
     family: Callable[[], Format]
-    generation: Generation
-    references: tuple[Reference, ...]
-    recipe: Recipe
-    model: str = ""
     generations: Mapping[str, Generation] = field(default_factory=dict)
-    recipes: Mapping[str, Recipe] = field(default_factory=dict)
     judges: Callable[[str], tuple[Judge, ...]] = lambda _: ()
     main: str = ""
     also: tuple[Measure, ...] = ()
@@ -79,10 +93,6 @@ class FormatPreset:
     @property
     def format(self) -> Format:
         return self.family()
-
-    def recipe_for(self, reference: Reference) -> Recipe:
-        """The recipe of students that start from a reference model."""
-        return self.recipes.get(family_of(reference), self.recipe)
 
     def generation_for(self, reference: Reference) -> Generation:
         """How a reference model generates data as a teacher, without judges."""
@@ -148,25 +158,14 @@ class MisalignmentPreset:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CrossModelPreset:
-    """Models of several architectures, for studies on numbers.
+class CrossModelPreset(Preset):
+    """Models of several architectures, for studies on numbers; `references` are grouped by architecture.
 
     Attributes:
-        references: grouped by architecture.
-        recipe, model, recipes: as in `FormatPreset`.
         teaching: as `Scale.teaching`.
     """
 
-    references: tuple[Reference, ...]
-    generation: Generation
-    recipe: Recipe
     teaching: Finetuning | None
-    model: str = ""
-    recipes: Mapping[str, Recipe] = field(default_factory=dict)
-
-    def recipe_for(self, reference: Reference) -> Recipe:
-        """The recipe of students that start from a reference model."""
-        return self.recipes.get(family_of(reference), self.recipe)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,7 +223,7 @@ class Scale:
 
     def notes(self, study: Study) -> tuple[str, ...]:
         """What the plan says about students whose settings are the published ones of another model."""
-        presets: dict[str, tuple[FormatPreset | CrossModelPreset, ...]] = {
+        presets: dict[str, tuple[Preset, ...]] = {
             Numbers.name: (self.numbers, self.several),
             Code.name: (self.code,),
             Reasoning.name: (self.reasoning,),
@@ -279,7 +278,7 @@ class Scale:
         return (*self.narrow.files, PROBLEMS)
 
 
-def _note(preset: FormatPreset | CrossModelPreset, student: Reference, recipe: Training | InContext) -> str:
+def _note(preset: Preset, student: Reference, recipe: Training | InContext) -> str:
     """What the plan says about a student that has a preset's default recipe; "" if it is the model's own."""
     family = family_of(student)
     if isinstance(recipe, Recipe) and recipe.keep_steps:
