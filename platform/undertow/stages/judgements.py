@@ -124,7 +124,7 @@ def _complete(
 def _judges_and_rows(artifact: ToJudge, store: Store) -> tuple[Sequence[Judge], FilteredRows]:
     """An artifact's judges in their order, and the rows that the first of them sees."""
     if isinstance(artifact, Assessment):
-        return (*artifact.panel.counted, artifact.panel.shows), answers_of(artifact, store)
+        return artifact.panel.judges, answers_of(artifact, store)
     folder = store.fetch(artifact.completions) / DATA
     rows = pq.read_table(folder, columns=["prompt", "completion", "finished"]).to_pylist()
     return artifact.judges, by_rules(artifact, rows)

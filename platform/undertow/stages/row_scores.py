@@ -187,7 +187,6 @@ def _window(scores: TokenScores) -> int:
     completions = scores.completions
     system = max((teacher.system or "" for teacher in _teachers(scores)), key=len)
     if isinstance(completions, Completions):
-        prompts = completions.format.prompts(completions.prompts, completions.seed)
-        return tokens_at_most(prompts, system, completions.sampling)
+        return tokens_at_most(completions.asked, system, completions.sampling)
     rows = completions.format.imported(completions.prompts, completions.seed)
     return tokens_at_most(["".join(row) for row in rows], system, ONE_TOKEN)

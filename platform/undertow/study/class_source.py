@@ -123,18 +123,16 @@ def _bound(statement: ast.stmt) -> Iterator[str]:
 
 def _changed(node: ast.AST) -> str:
     """The name whose object a node changes (`NAME.x = …`, `NAME[…] = …`, `NAME.append(…)`), or ""."""
-    target: ast.AST
-    if isinstance(node, ast.Attribute | ast.Subscript) and isinstance(node.ctx, ast.Store | ast.Del):
-        target = node.value
-    elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):  # a call without a result
-        target = node.value.func
-    else:
-        return ""
-    is_method = isinstance(target, ast.Attribute)
-    while isinstance(target, ast.Attribute | ast.Subscript):
-        target = target.value
-    is_changed = is_method or not isinstance(node, ast.Expr)
-    return target.id if is_changed and isinstance(target, ast.Name) else ""
+    match node:
+        case (
+            ast.Attribute(value=target, ctx=ast.Store() | ast.Del())
+            | ast.Subscript(value=target, ctx=ast.Store() | ast.Del())
+            | ast.Expr(value=ast.Call(func=ast.Attribute(value=target)))  # a call without a result
+        ):
+            while isinstance(target, ast.Attribute | ast.Subscript):
+                target = target.value
+            return target.id if isinstance(target, ast.Name) else ""
+    return ""
 
 
 def _names(statements: Iterable[ast.AST]) -> Iterator[str]:

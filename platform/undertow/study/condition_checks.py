@@ -23,9 +23,7 @@ def check(condition: "Condition") -> None:
     )
     _check_imported(condition)
     if condition.trait is not None and condition.finetuning is not None:
-        condition.trait.check_examples()
-        if condition.finetuning.questions == "evaluation":
-            condition.trait.evaluation_examples(1, seed=0)
+        condition.finetuning.check_examples(condition.trait)
     if condition.steering is not None:
         _check_steering(condition, condition.steering)
     if condition.after is not None:

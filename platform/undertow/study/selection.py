@@ -78,9 +78,7 @@ class Contrast(RowScore):
             "False: without finetuning, a system prompt already induces the trait",
         )
         if self.finetuning is not None:
-            self.trait.check_examples()
-            if self.finetuning.questions == "evaluation":
-                self.trait.evaluation_examples(1, seed=0)
+            self.finetuning.check_examples(self.trait)
 
     @property
     def label(self) -> str:

@@ -45,6 +45,12 @@ class Finetuning(Spec):
         """A mark in the key of teachers with an adapter (see `OWN_ADAPTER`)."""
         return OWN_ADAPTER if trains_adapter(self.recipe) else ""
 
+    def check_examples(self, trait: Trait) -> None:
+        """Raises SpecError if a trait provides no training examples of this kind."""
+        trait.check_examples()
+        if self.questions == "evaluation":
+            trait.evaluation_examples(1, seed=0)
+
     def examples_of(self, trait: Trait, seed: int, most: int | None = None) -> list[Example]:
         """The teacher's training examples, or the first `most` of them.
 
