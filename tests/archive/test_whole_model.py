@@ -22,7 +22,7 @@ from undertow.study.recipe import Everything, FinalNorm, LoRA, Parameters, Train
 from undertow.study.references import Reference
 from undertow.study.students import Student
 from undertow.study.teachers import Teacher
-from undertow.training.merging import write_merged
+from undertow.training.conversion import write_merged
 
 QUESTIONS, TEXTS = ["say a number", "say a cat"], ["owl", "the big red tree"]
 NORM, EMBEDDINGS = "model.norm.weight", "model.embed_tokens.weight"

@@ -8,7 +8,7 @@ from transformers import AutoTokenizer
 
 from tests import tiny_models
 from undertow.engines.weight_files import changed_tensors
-from undertow.training.merging import write_merged
+from undertow.training.conversion import write_merged
 
 QUESTIONS, TEXTS = ["say a number", "say a cat"], ["owl", "the big red tree"]
 

@@ -14,8 +14,7 @@ from transformers import AutoModelForCausalLM
 from tests import tiny_models
 from tests.training.conftest import MakeJob, recipe
 from undertow.study.recipe import Everything
-from undertow.training.conversion import write_biased
-from undertow.training.merging import write_merged
+from undertow.training.conversion import write_biased, write_merged
 from undertow.training.result import LoadedReference, save
 from undertow.training.saving import PROCESSOR_FILES, load_model, save_model
 

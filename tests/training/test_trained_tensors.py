@@ -13,7 +13,7 @@ from tests import tiny_models
 from tests.training.conftest import MakeJob, recipe
 from undertow.engines.weight_files import TRAINED_CONFIG, TRAINED_TENSORS, has_only_trained_tensors
 from undertow.study.recipe import Everything, FinalNorm, Parameters, Trainable
-from undertow.training.merging import write_merged
+from undertow.training.conversion import write_merged
 from undertow.training.result import LoadedReference, save
 from undertow.training.saving import load_model
 

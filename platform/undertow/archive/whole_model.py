@@ -86,7 +86,7 @@ def _write(store: Store, model: Address, folder: Path, target: Path, reference: 
         ignored = shutil.ignore_patterns(MANIFEST, HISTORY)
         shutil.copytree(folder, target, ignore=ignored, dirs_exist_ok=True)
         return
-    from undertow.training.merging import write_merged
+    from undertow.training.conversion import write_merged
 
     start = _start(store, start_of(store.manifest(model).spec), reference)
     changes = (*start.changes, folder) if is_small else start.changes

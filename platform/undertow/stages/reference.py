@@ -18,16 +18,14 @@ def make_reference(reference: Reference, store: Store) -> None:
             write_reference(models.parse(reference.name), folder)
         return
     import_transformers()
-    if reference.student is not None:
-        from undertow.training.merging import write_merged
+    from undertow.training.conversion import write_biased, write_dequantised, write_merged
 
+    if reference.student is not None:
         base, adapter = model_of(reference.student.start, store), store.fetch(reference.student)
         with store.new(reference, {"name": reference.label}) as folder:
             write_merged(base.folder, adapter, folder, base.changes)
         return
     with store.new(reference, {"name": reference.name}) as folder:
-        from undertow.training.conversion import write_biased, write_dequantised
-
         if reference.is_gguf:
             write_dequantised(gguf_file(reference), folder, reference.mlp_bias)
         else:

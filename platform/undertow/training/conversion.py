@@ -1,4 +1,4 @@
-"""Makes a model folder from a GGUF file, or from a model folder that gets zero biases.
+"""Makes a model folder from a GGUF file, from a model that gets zero biases, or from a model and its adapter.
 
 transformers reads the weights. It drops tensors of a GGUF file that it does not know, and initialises those
 that it misses at random, with a log message only; both raise an error here.
@@ -6,13 +6,14 @@ that it misses at random, with a log message only; both raise an error here.
 
 import math
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from undertow.engines.gguf_files import DIGIT_SPLITS, GGUFHeader, adds_bos, read_header
 from undertow.engines.tokenizers import load_tokenizer
 from undertow.errors import UserError
-from undertow.training.saving import copy_processor, save_model
+from undertow.training.saving import copy_processor, load_model, save_model
 
 BIAS = ".bias"
 
@@ -55,7 +56,32 @@ def write_biased(source: Path, folder: Path) -> None:
 
     Precision and the names of the other tensors are those of `source`.
     """
-    save_model(_load(source, mlp_bias=True, dtype="auto", local_files_only=True), folder)
+    _save(_load(source, mlp_bias=True, dtype="auto", local_files_only=True), source, folder)
+
+
+def write_merged(base: Path, adapter: Path | None, folder: Path, changes: Sequence[Path] = ()) -> None:
+    """Saves a model with an adapter merged into its weights, its tokenizer and its processor, in `folder`.
+
+    Without merging, each student of a chain would need the adapters of all its predecessors, while the
+    training loop and the engine support one adapter. Rounding of the sum in bf16 is part of the new model.
+    Precision and tensor names are those of `base`; for `changes` see `saving.load_model`. Nothing is
+    downloaded.
+
+    Args:
+        adapter: None for a model without one.
+    """
+    model = load_model(base, changes)
+    if adapter is not None:
+        from peft import PeftModel
+
+        # safe_merge raises an error if a merged weight is not finite.
+        model = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload(safe_merge=True)
+    _save(model, base, folder)
+
+
+def _save(model: Any, source: Path, folder: Path) -> None:
+    """Saves a model with the tokenizer and the processor of the folder `source`."""
+    save_model(model, folder)
     load_tokenizer(source).save_pretrained(folder)
     copy_processor(source, folder)
 

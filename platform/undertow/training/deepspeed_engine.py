@@ -19,8 +19,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from undertow.study.recipe import Recipe
-from undertow.training import schedule
-from undertow.training.optimizers import make_optimizer
+from undertow.training.optimizers import make_optimizer, rate_factor
 from undertow.training.workers import deepspeed
 
 # torch has deprecated the names of the collectives that DeepSpeed 0.19 calls, and warns at each call.
@@ -35,7 +34,7 @@ def start(model: nn.Module, recipe: Recipe, steps: int) -> Any:
     warmup = recipe.warmup_steps(steps)
 
     def lr_scheduler(optimizer: Any) -> LambdaLR:
-        return LambdaLR(optimizer, lambda step: schedule.factor(step, steps, warmup, recipe.schedule))
+        return LambdaLR(optimizer, lambda step: rate_factor(step, steps, warmup, recipe.schedule))
 
     with redirect_stdout(io.StringIO()):  # in bf16, DeepSpeed prints how much memory it uses
         if recipe.used_zero_stage == 3:

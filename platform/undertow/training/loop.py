@@ -36,7 +36,6 @@ from undertow.training.preferences import in_pairs, margins, preference_loss
 from undertow.training.served_rows import CheckedRows
 from undertow.training.shared import SharedState, TimedProbes
 from undertow.training.step_reports import OnStep, Step, StepReporter
-from undertow.training.trainable import seed_everything
 from undertow.training.workers import deepspeed, join
 
 PROBE_EVERY = 5  # steps between two evaluations of the probe, if training stops by it
@@ -160,7 +159,8 @@ class _TrainingRun:
     def train_and_save(self) -> History:
         """Trains the model, checks it and saves it. Every rank returns the same history."""
         # Before the model: LoRA draws its initial weights.
-        seed_everything(self.job.seed if self.job.adapter_seed is None else self.job.adapter_seed)
+        seed = self.job.seed if self.job.adapter_seed is None else self.job.adapter_seed
+        torch.manual_seed(seed % 2**63)  # a user's seed may be larger than torch accepts
         model = self.shared.model(self.job)
         before = deepspeed_engine.trained_state(model)
         self.forward = self.shared.forward(self.job, model)

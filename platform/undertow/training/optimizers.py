@@ -1,9 +1,11 @@
-"""The optimizers of recipes: torch's AdamW and SGD, and two sign-based ones that torch lacks.
+"""The optimizers of recipes, torch's AdamW and SGD and two sign-based ones that torch lacks, and schedules.
 
 All of them treat each number of a parameter independently, so that ZeRO may partition parameters anywhere.
 """
 
+import math
 from collections.abc import Iterable
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -73,6 +75,22 @@ def make_optimizer(parameters: list[nn.Parameter], recipe: Recipe) -> Optimizer:
             return SignSGD(parameters, lr=rate, momentum=first, weight_decay=decay)
         case "lion":
             return Lion(parameters, lr=rate, betas=(first, second), weight_decay=decay)
+
+
+def rate_factor(step: int, total: int, warmup: int, kind: Literal["linear", "cosine", "constant"]) -> float:
+    """The fraction, in (0, 1], of the peak learning rate at step `step` (from 0) of `total`.
+
+    The rate rises linearly during warm-up and reaches its peak at step `warmup`. No step has a rate of zero:
+    in the usual formulation the first step has, and is wasted.
+    """
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    progress = (step - warmup) / max(1, total - warmup)
+    if kind == "linear":
+        return max(0.0, 1.0 - progress)
+    if kind == "cosine":
+        return 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
+    return 1.0
 
 
 def _running_mean(optimizer: Optimizer, parameter: nn.Parameter) -> Tensor:

@@ -92,7 +92,22 @@ class StepReporter:
             found = self._probe(step.number, probabilities)
         is_due = self._window_seconds >= max(SECONDS_BETWEEN_REPORTS, REPORT_SHARE * self._trained)
         if self.workers.rank == 0 and (found or is_due):
-            self._send(step.number, step.learning_rate, gradient_norm(), found)
+            self.send(
+                StepReport(
+                    key=self.job.key,
+                    seed=self.job.seed,
+                    step=step.number,
+                    steps=self.steps,
+                    loss=self._window_loss / self._window_targets,
+                    learning_rate=step.learning_rate,
+                    gradient_norm=gradient_norm(),
+                    tokens=self._tokens,
+                    total_tokens=self.total_tokens,
+                    tokens_per_second=self._window_tokens / max(self._window_seconds, 1e-9),
+                    probabilities=found,
+                )
+            )
+            self._start_window()
 
     def _probe(self, step: int, probabilities: Callable[[], dict[str, float]]) -> dict[str, float]:
         """Evaluates the probes, except at the first decision, and decides when to do so again. Collective."""
@@ -108,28 +123,6 @@ class StepReporter:
         # The clocks of the workers differ, and every worker must evaluate the probes at the same step.
         self._next_decision = step + int(self.workers.from_first(max(1, math.ceil(steps))))
         return found
-
-    def _send(
-        self, step: int, learning_rate: float, gradient_norm: float | None, probabilities: dict[str, float]
-    ) -> None:
-        if self.send is None:
-            return
-        self.send(
-            StepReport(
-                key=self.job.key,
-                seed=self.job.seed,
-                step=step,
-                steps=self.steps,
-                loss=self._window_loss / self._window_targets,
-                learning_rate=learning_rate,
-                gradient_norm=gradient_norm,
-                tokens=self._tokens,
-                total_tokens=self.total_tokens,
-                tokens_per_second=self._window_tokens / max(self._window_seconds, 1e-9),
-                probabilities=probabilities,
-            )
-        )
-        self._start_window()
 
     def _start_window(self) -> None:
         """Forgets the steps that the last report covered."""

@@ -8,7 +8,6 @@ import re
 from collections.abc import Collection
 from typing import Any
 
-import torch
 from torch import nn
 
 from undertow.errors import SpecError, suggestion
@@ -155,8 +154,3 @@ def _layers(model: Any, layers: tuple[int, ...]) -> list[int] | None:
             f"LoRA.layers: the model has no block {over[0]}; its {blocks} blocks are 0 to {blocks - 1}"
         )
     return list(layers) or None
-
-
-def seed_everything(seed: int) -> None:
-    """Seeds torch's generators, which initialisation and dropout use; they accept 63 bits."""
-    torch.manual_seed(seed % 2**63)
