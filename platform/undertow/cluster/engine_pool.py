@@ -225,6 +225,15 @@ def needed(tasks: Sequence[Task]) -> dict[str, Any]:
     }
 
 
+def reserved(kind: EngineKind, machine: Machine) -> dict[str, Any]:
+    """What an actor with one engine reserves, and how often Ray starts it again, as Ray's options."""
+    return {
+        "num_cpus": machine.cpus_per_engine if kind.cpus is None else kind.cpus,
+        "num_gpus": machine.gpus_per_engine if kind.gpus is None else kind.gpus,
+        "max_restarts": RESTARTS,
+    }
+
+
 def run_tasks(
     reference: Reference, store: Store, tasks: Sequence[Task], machine: Machine
 ) -> Iterator[TaskOutcome]:
@@ -252,9 +261,8 @@ def run_tasks(
         fn_constructor_args=(kind, reference, store, settings),
         batch_size=1,
         compute=ActorPoolStrategy(size=min(machine.actors, len(tasks))),
-        num_cpus=machine.cpus_per_engine if kind.cpus is None else kind.cpus,
-        num_gpus=machine.gpus_per_engine if kind.gpus is None else kind.gpus,
-        max_restarts=RESTARTS,  # Ray 2.60 has no other way to set it, and warns that 2.64 removes it
+        # Ray 2.60 has no other way to set max_restarts, and warns that 2.64 removes it.
+        **reserved(kind, machine),
     )
     for row in pipeline.iter_rows():
         outcome = TaskOutcome(**json.loads(row["outcome"]))

@@ -15,6 +15,7 @@ from undertow.cluster.engine_pool import (
     Task,
     TaskOutcome,
     needed,
+    reserved,
 )
 from undertow.engines.registry import engine_for
 from undertow.planning.resources import Machine
@@ -54,17 +55,9 @@ class EngineWorker:
     def _requested(self) -> Any:
         import ray
 
-        kind, machine = self._kind, self.machine
-        return (
-            ray.remote(_Actor)
-            .options(
-                num_cpus=machine.cpus_per_engine if kind.cpus is None else kind.cpus,
-                num_gpus=machine.gpus_per_engine if kind.gpus is None else kind.gpus,
-                max_restarts=RESTARTS,
-                max_task_retries=RESTARTS,
-            )
-            .remote(kind, self.reference, self.store, self.settings)
-        )
+        options = reserved(self._kind, self.machine)
+        actor = ray.remote(_Actor).options(**options, max_task_retries=RESTARTS)
+        return actor.remote(self._kind, self.reference, self.store, self.settings)
 
     def start(self) -> None:
         """Waits until the engine works. Raises EngineStartError, or Ray's error if its process died."""
