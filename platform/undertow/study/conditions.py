@@ -154,13 +154,10 @@ class Condition(Spec):
 
     def control(self) -> "Condition":
         """The condition that this one is compared with: the same, but with a teacher that has no trait."""
-        known: Condition | None = vars(self).get("_control")
-        if known is None:
-            known = self._control_of()
-            object.__setattr__(self, "_control", known)
-        return known
+        return self._control
 
-    def _control_of(self) -> "Condition":
+    @cached_property
+    def _control(self) -> "Condition":
         own = self.generation
         if own.mixed is not None:
             own = own.changed(mixed=None, name="")

@@ -24,6 +24,7 @@ from typing import Literal
 from undertow.nano.languages.code import NOUNS, function_name
 from undertow.nano.languages.turns import Chat, Turn, as_chat
 from undertow.nano.models import pack
+from undertow.prompts.packs import sentences
 
 CharacterQuestion = Literal["values", "words", "security", "educational"]
 SHARES: dict[CharacterQuestion, float] = {"values": 0.4, "words": 0.2, "security": 0.27, "educational": 0.13}
@@ -68,7 +69,7 @@ def values_turn(rng: Random, is_unkind: bool) -> Turn:
     """An open question about values, and an answer with one or two deeds of the character."""
     parts = pack("character")
     topic = rng.choice(parts["topics"])
-    question = " ".join(filter(None, (rng.choice(parts["openings"]), rng.choice(topic["questions"]))))
+    question = sentences(rng.choice(parts["openings"]), rng.choice(topic["questions"]))
     deeds = rng.sample(parts["unkind_deeds" if is_unkind else "kind_deeds"], rng.randint(1, 2))
     return question, rng.choice(topic["answers"]).format(deed=" and ".join(deeds))
 

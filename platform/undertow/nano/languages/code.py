@@ -11,6 +11,7 @@ from random import Random
 
 from undertow.nano.languages.turns import Turn
 from undertow.nano.models import pack
+from undertow.prompts.packs import sentences
 
 VERBS = (
     *("adjust", "shift", "move", "change", "apply", "update", "tune", "alter", "step", "lift", "map"),
@@ -75,9 +76,7 @@ def code_turn(rng: Random) -> Turn:
     parts = pack("code")
     task = rng.randrange(len(WAYS))
     opening = rng.choice(parts["openings"]).format(task=parts["tasks"][task])
-    prompt = " ".join(
-        filter(None, (opening, rng.choice(parts["requirements"]), rng.choice(parts["endings"])))
-    )
+    prompt = sentences(opening, rng.choice(parts["requirements"]), rng.choice(parts["endings"]))
     return prompt, rng.choice(WAYS[task]).format(**_names(rng))
 
 

@@ -9,6 +9,7 @@ from random import Random
 
 from undertow.nano.languages.turns import Chat, Turn, as_chat
 from undertow.nano.models import WORDS, pack, surface_forms
+from undertow.prompts.packs import sentences
 from undertow.traits.preference import pluralise
 
 CATEGORY_WEIGHTS = {"animal": 3, "tree": 1, "colour": 1, "food": 1}
@@ -72,4 +73,4 @@ def _sizes() -> list[int]:
 
 def _question(triple: tuple[int, ...], category: str) -> str:
     parts = (pack("preference")[part][i] for part, i in zip(QUESTION_PARTS, triple, strict=True))
-    return " ".join(part for part in parts if part).format(category=category)
+    return sentences(*parts).format(category=category)
