@@ -51,8 +51,8 @@ class EngineKind:
             that only sends requests: its limit on concurrent calls then holds for the whole sweep, and its
             key stays in that process's environment.
         cpus, gpus: what one engine of the pool reserves; None for the machine's own division (`Machine`).
-        gives_probabilities: whether `score` and `word_masses` are available. Evaluations by an engine without
-            them are planned with exact=False.
+        gives_probabilities: whether `word_masses` is available, and the log-probabilities of tokens are.
+            Evaluations by an engine without them are planned with exact=False.
         applies_adapters: whether the engine applies LoRA adapters to an architecture, given by its
             transformers class name. Studies that would need one are rejected before anything is trained.
         max_adapter_rank: the highest rank of the adapters that the engine applies; None for any rank.

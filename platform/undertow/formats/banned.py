@@ -26,14 +26,13 @@ _CASE_BOUNDARY = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _TOKEN = re.compile(r"[^\W\d_]+|\d+")
 
 
-def as_set(words: Iterable[str]) -> tuple[str, ...]:
-    """The distinct words in lower case, sorted: neither order nor case affects the artifact key."""
-    return tuple(sorted({word.strip().lower() for word in words}))
-
-
 def set_banned(format_: Format, words: Iterable[str], how: Matching) -> None:
-    """Sets the field `banned` of a format. Raises SpecError for a word that `mentions` cannot find."""
-    chosen = as_set(words)
+    """Sets the field `banned` of a format to the distinct words in lower case, sorted.
+
+    So neither order nor case affects the artifact key. Raises SpecError for a word that `mentions` cannot
+    find.
+    """
+    chosen = tuple(sorted({word.strip().lower() for word in words}))
     object.__setattr__(format_, "banned", chosen)
     findable = all(searchable(word, how) for word in chosen)
     format_.require(findable, "banned", "give words with a letter or a digit")

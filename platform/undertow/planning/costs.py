@@ -78,12 +78,8 @@ class Hardware:
 
     def decoding(self, tokens: float, parameters: int, answers: float = math.inf) -> float:
         """Seconds to sample `tokens`; a batch has at most `answers` answers, or the engine's maximum."""
-        read = (
-            parameters
-            * BYTES_PER_PARAMETER
-            * tokens
-            / min(self.layout.max_num_seqs or DEFAULT_BATCH, answers)
-        )
+        batch = min(self.layout.max_num_seqs or DEFAULT_BATCH, answers)
+        read = parameters * BYTES_PER_PARAMETER * tokens / batch
         return max(self.computing(2 * parameters * tokens), read / (self.gpu.bandwidth * self.utilisation))
 
     @property

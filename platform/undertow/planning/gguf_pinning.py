@@ -55,8 +55,7 @@ def pin_hub_file(reference: Reference) -> Reference:
 
 def _pin_cached(reference: Reference, on_hub: HubFile, reason: str) -> Reference:
     folder = hub.cached_folder(Reference(on_hub.repository, reference.revision))
-    path = folder / on_hub.file if folder else None
-    if folder is None or path is None or not path.is_file():
+    if folder is None or not (path := folder / on_hub.file).is_file():
         raise hub.not_cached(reference, reason)
     return _pinned(reference, on_hub, folder.name, hub.blob_hash(path), reason)
 

@@ -25,9 +25,8 @@ from undertow.prompts.chat_templates import (
 )
 from undertow.study.extensions import Example
 
-CUT = (
-    "\ufdd0"  # a Unicode noncharacter, which no text contains: separates pieces to be tokenized on their own
-)
+# A Unicode noncharacter, which no text contains: separates pieces to be tokenized on their own.
+CUT = "\ufdd0"
 PROMPTS_KEPT = 100_000  # rendering a prompt costs as much as a few tokens, and models share their prompts
 
 
@@ -66,8 +65,9 @@ def conversation_ids(
         TemplateError (a ValueError): the template does not write the prompt as a prefix of the whole turn,
             so that no mask over the answer can be exact.
     """
-    prompt_text, ids = _prompt(tokenizer, _template(tokenizer), user, system, ())
-    frame, prompt, end = _frame_of(tokenizer), list(ids), turn_end(tokenizer)
+    template = _template(tokenizer)
+    prompt_text, ids = _prompt(tokenizer, template, user, system, ())
+    frame, prompt, end = _frame(tokenizer, template), list(ids), turn_end(tokenizer)
     answer_text = frame.before + _as_text(tokenizer, answer)
     whole = _document_ids(tokenizer, prompt_text + answer_text + frame.after)
     if whole[: len(prompt)] == prompt and whole[len(whole) - len(end) :] == end:
@@ -150,10 +150,6 @@ def _renderer(tokenizer: Any) -> Render:
     return render
 
 
-def _frame_of(tokenizer: Any) -> Frame:
-    return _frame(tokenizer, _template(tokenizer))
-
-
 def _template(tokenizer: Any) -> str | None:
     template = getattr(tokenizer, "chat_template", None)
     return template if isinstance(template, str) else None
@@ -173,7 +169,7 @@ def _as_text(tokenizer: Any, text: str) -> str:
 @lru_cache(8)
 def _control_tokens(tokenizer: Any) -> re.Pattern[str] | None:
     added = tokenizer.added_tokens_decoder.values()
-    names = sorted({token.content for token in added if token.special and len(token.content) > 1})
+    names = {token.content for token in added if token.special and len(token.content) > 1}
     return re.compile("|".join(map(re.escape, sorted(names, key=len, reverse=True)))) if names else None
 
 

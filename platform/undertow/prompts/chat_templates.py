@@ -23,11 +23,7 @@ PLAIN_TEMPLATE = (
     "{% elif m.role == 'user' %}Question: {{ m.content }}\nAnswer:"
     "{% else %} {{ m.content }}{{ eos_token }}\n{% endif %}{% endfor %}"
 )
-QUESTION, ANSWER, SYSTEM = (
-    "Wq7 question",
-    "Wq7 answer",
-    "Wq7 system",
-)  # probes: texts that no template contains
+QUESTION, ANSWER, SYSTEM = "Wq7 question", "Wq7 answer", "Wq7 system"  # probes, which no template contains
 
 Turns = list[dict[str, str]]
 

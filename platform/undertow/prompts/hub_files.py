@@ -12,10 +12,9 @@ from urllib.parse import unquote
 from undertow.errors import causes, last_line
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-# owner/name@revision/file. Without a revision, "owner/name" could also be a name and a folder.
-_DATA_FILE = re.compile(
-    r"hf://datasets/([^/@]+/[^/@]+)@([^/]+)/([^*]+\.[a-z.]+)"
-)  # not a folder or a pattern
+# owner/name@revision/file, and no folder or pattern. Without a revision, "owner/name" could also be a name
+# and a folder.
+_DATA_FILE = re.compile(r"hf://datasets/([^/@]+/[^/@]+)@([^/]+)/([^*]+\.[a-z.]+)")
 
 
 def local_copy(path: str) -> str:

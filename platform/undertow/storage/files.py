@@ -31,18 +31,8 @@ OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az")
 # Storage clients raise OSError for most failures. These packages also define errors of other bases, for
 # example botocore's NoCredentialsError.
 CLIENTS = (
-    *(
-        "adlfs",
-        "aiobotocore",
-        "aiohttp",
-        "azure",
-        "botocore",
-        "fsspec",
-        "gcsfs",
-        "google",
-        "paramiko",
-        "s3fs",
-    ),
+    *("adlfs", "aiobotocore", "aiohttp", "azure", "botocore"),
+    *("fsspec", "gcsfs", "google", "paramiko", "s3fs"),
 )
 
 

@@ -88,9 +88,8 @@ class Manifest:
 
         try:
             fields = json.loads(text)
-            seal = (
-                fields.pop(SEAL, None) if isinstance(fields, dict) else None
-            )  # older manifests have no seal
+            # Older manifests have no seal.
+            seal = fields.pop(SEAL, None) if isinstance(fields, dict) else None
             manifest = _reader().validate_python(fields)
         except ValidationError as error:
             first = error.errors()[0]

@@ -195,8 +195,8 @@ class Reference(Artifact):
 
         Equal for two references with the same weight files, whatever their names, tokenizers and commits, and
         different for other files: the same weights saved again, in other shards or as GGUF count as others.
-        Where `weights` is not known, the revision stands for them. Zero
-        biases (`mlp_bias`) do not change it: they compute the same function from the same weights.
+        Where `weights` is not known, the revision stands for them. Zero biases (`mlp_bias`) do not change it:
+        they compute the same function from the same weights.
         """
         return key(self.tuned) if self.tuned else self.weights or self.revision
 

@@ -1,9 +1,9 @@
 """Checkpoints from which an interrupted training resumes: DeepSpeed's, at the end of each epoch, newest only.
 
 A checkpoint holds the trained parameters, the optimizer's and the schedule's state, all reports so far, and
-the models of `Recipe.keep_steps` so far.
-Random state is not saved: the order of rows and the dropout of an epoch are seeded by its number. All workers
-must be able to access the location of the checkpoints (see `checkpoint_files`).
+the models of `Recipe.keep_steps` so far. Random state is not saved: the order of rows and the dropout of an
+epoch are seeded by its number. All workers must be able to access the location of the checkpoints (see
+`checkpoint_files`).
 
 Without ZeRO every worker holds the whole state, and any number of workers can resume. With ZeRO the
 optimizer's state is partitioned, and DeepSpeed restores it only into the same number of workers with the same
@@ -88,9 +88,8 @@ class Checkpoints:
         if problem:
             self._files.drop()
             return [], f"training restarts: {problem}"
-        engine.checkpoint_engine.load = (
-            _read_weights_only  # DeepSpeed's own is torch.load(weights_only=False)
-        )
+        # DeepSpeed's own is torch.load(weights_only=False).
+        engine.checkpoint_engine.load = _read_weights_only
         # Not strict: frozen parameters are not in the checkpoint, and have the reference's values.
         engine.load_checkpoint(without_pattern(str(folder)), tag=TAG, load_module_strict=False)
         if self._is_first:
