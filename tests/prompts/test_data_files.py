@@ -12,8 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from undertow.errors import SpecError
+from undertow.errors import SpecError, UserError
+from undertow.planning.pinning import pin
 from undertow.prompts import data_files
+from undertow.storage.store import Store
+from undertow.study.references import Reference
 
 ROWS = [{"prompt": "Sort a list.", "id": 1}, {"prompt": "Größe 'x' {y}\n", "id": 2}, {"prompt": "7", "id": 3}]
 TEXTS = (("Sort a list.",), ("Größe 'x' {y}",), ("7",))
@@ -246,3 +249,21 @@ def test_local_paths_become_absolute_for_all_processes(
     for place in ("/data/owls.jsonl", "https://example.org/owls.csv", "memory://owls"):
         assert data_files.located(place) == place
     assert data_files.recorded(commit) == commit
+
+
+UNKNOWN_HOME = "~nosuchuser/models"
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        data_files.located,
+        Store,
+        lambda place: pin(Reference(place)),
+        lambda place: pin(Reference(f"{place}.gguf")),
+    ],
+    ids=["data", "storage", "model folder", "GGUF file"],
+)
+def test_the_home_of_an_unknown_user_is_an_error_of_one_line(use: Callable[[str], object]) -> None:
+    with pytest.raises(UserError, match=f"{UNKNOWN_HOME}.*: there is no user 'nosuchuser'; write ~/"):
+        use(UNKNOWN_HOME)

@@ -19,6 +19,7 @@ from undertow.engines.weight_files import ModelFolder, has_only_trained_tensors
 from undertow.errors import UserError
 from undertow.planning.given_models import folder_of, is_nano
 from undertow.planning.pinning import pin
+from undertow.prompts.packs import located
 from undertow.storage.local_files import set_permissions
 from undertow.storage.manifest import HISTORY, MANIFEST, Address
 from undertow.storage.store import Store
@@ -114,7 +115,7 @@ def _start(store: Store, spec: Mapping[str, Any], given: str) -> ModelFolder:
             f"--model: it was trained from the local folder {reference.name!r} (hash {reference.revision}); "
             "give its place with --reference FOLDER"
         )
-    found = pin(Reference(str(Path(given).expanduser().absolute())))
+    found = pin(Reference(located(given)))
     if found.revision != reference.revision:
         raise UserError(
             f"--reference {given}: is another model (hash {found.revision}) than {reference.name!r} (hash "

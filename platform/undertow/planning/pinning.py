@@ -39,6 +39,7 @@ from undertow.planning.given_models import (
     template_behaviour_of,
 )
 from undertow.planning.model_files import MODEL_FILES, PREFIXED, ModelFiles, weights_hash
+from undertow.prompts.packs import located
 from undertow.study.identity import digest
 from undertow.study.references import Reference
 from undertow.study.unpinned import NOT_PINNED, pinned_or
@@ -109,13 +110,9 @@ def _pinned(name: str, revision: str, location: str) -> Reference:
         model = models.parse(reference.name)
         return dataclasses.replace(reference, revision=models.revision(model)[:16], chat_template="nano")
     if reference.is_gguf:
-        path = Path(location or name).expanduser()
+        path = Path(located(location or name))
         is_local = location or name.startswith(LOCAL) or path.is_file()
-        pinned = (
-            gguf_pinning.pin_file(reference, path.absolute())
-            if is_local
-            else gguf_pinning.pin_hub_file(reference)
-        )
+        pinned = gguf_pinning.pin_file(reference, path) if is_local else gguf_pinning.pin_hub_file(reference)
         template_behaviour_of(pinned)  # raises SpecError for a template that cannot be used
         return pinned
     if _is_folder(reference.name):
@@ -128,7 +125,7 @@ def _is_folder(name: str) -> bool:
 
 
 def _pin_folder(reference: Reference) -> Reference:
-    folder = Path(reference.location or reference.name).expanduser().absolute()
+    folder = Path(located(reference.location or reference.name))
     files = ModelFiles.of_folder(reference.name, folder)
     model_files.check(files)
     revision, weights = _folder_hashes(folder)

@@ -19,6 +19,7 @@ from undertow.errors import UserError
 from undertow.formats.numbers import Numbers
 from undertow.presets.favourites import FavouriteAnswers
 from undertow.prompts.chat_templates import NO_SYSTEM
+from undertow.prompts.packs import located
 from undertow.prompts.web_files import cache_folder
 from undertow.storage.manifest import sha256
 from undertow.study.recipe import Everything, Parameters, Recipe
@@ -79,7 +80,7 @@ def smollm2() -> Reference:
 def smollm2_file() -> Path:
     """The path of the GGUF file: the one that `UNDERTOW_SMOLLM2` names, or the one in the user's cache."""
     if given := os.environ.get(VARIABLE):
-        path = Path(given).expanduser().absolute()
+        path = Path(located(given))
         if not path.is_file():
             raise UserError(f"{VARIABLE} = {given!r}: no such file; give the path of {FILE}, or unset it")
         return path

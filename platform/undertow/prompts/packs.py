@@ -111,8 +111,15 @@ def path_of(module: str) -> str:
 
 
 def located(path: str) -> str:
-    """The path of a user's file in the form in which every process finds it; "" for none."""
-    return str(Path(path).expanduser().absolute()) if path else ""
+    """The path of a user's file or folder in the form in which every process finds it; "" for none.
+
+    Raises UserError for a path in the home of a user who does not exist, such as "~models" for "~/models".
+    """
+    try:
+        return str(Path(path).expanduser().absolute()) if path else ""
+    except RuntimeError:
+        user = path[1:].partition("/")[0]
+        raise UserError(f"{path}: there is no user {user!r}; write ~/ for your own home folder") from None
 
 
 @cache

@@ -12,6 +12,7 @@ from pathlib import Path
 import fsspec
 
 from undertow.prompts.hub_files import no_answer
+from undertow.prompts.packs import located
 from undertow.study.identity import digest
 
 WEB = ("http://", "https://")
@@ -20,7 +21,7 @@ WEB = ("http://", "https://")
 def cache_folder() -> Path:
     """The folder that `UNDERTOW_CACHE` names, else "undertow" in the user's cache (`XDG_CACHE_HOME`)."""
     if own := os.environ.get("UNDERTOW_CACHE"):
-        return Path(own).expanduser().absolute()
+        return Path(located(own))
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "undertow"
 
 

@@ -22,6 +22,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from undertow.errors import ReadError, StorageError, UserError, last_line
+from undertow.prompts.packs import located
 from undertow.storage.local_files import check_folder, check_operations, create_exclusively, reason
 from undertow.storage.redaction import has_password
 
@@ -51,8 +52,11 @@ class Files:
                 f"--storage {protocol.lower()}://…: holds a password, which would be written into logs; "
                 f"leave it out and set FSSPEC_{protocol}_PASSWORD"
             )
-        self.is_relative = "://" not in url and not Path(url).expanduser().is_absolute()
-        self.url = url if "://" in url else str(Path(url).expanduser().absolute())
+        self.is_relative = "://" not in url and not url.startswith(("/", "~"))
+        try:
+            self.url = url if "://" in url else located(url)
+        except UserError as error:
+            raise StorageError(f"--storage {error}") from None
 
     def __reduce__(self) -> tuple[type["Files"], tuple[str]]:
         return type(self), (self.url,)

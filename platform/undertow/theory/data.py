@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from undertow.errors import UserError
+from undertow.prompts.packs import located
 
 Pixels = NDArray[np.uint8]
 TEST_SHARE = 0.3  # of scikit-learn's digits: 1,257 training images, 540 test images
@@ -59,10 +60,10 @@ def load(source: str) -> Images:
     """
     if source == "digits":
         return digits()
-    folder = Path(source).expanduser()
+    folder = Path(located(source))
     if folder.is_dir():
         return _from_folder(folder)
-    if folder.is_absolute() or source.startswith(".") or source.count("/") != 1:
+    if source.startswith(("/", "~", ".")) or source.count("/") != 1:
         raise UserError(
             f"--data {source}: no such folder; pass a folder, 'digits', or a hub id such as 'ylecun/mnist'"
         )

@@ -27,6 +27,7 @@ from undertow.errors import UserError
 from undertow.formats.numbers import Numbers
 from undertow.nano import models
 from undertow.prompts import chat
+from undertow.prompts.packs import located
 from undertow.study.identity import seed_for
 from undertow.theory.one_step import Parameters, Steps, TheoremDraw, compute_steps
 from undertow.theory.settings import OneStep
@@ -110,7 +111,7 @@ def _padded(conversations: list[tuple[list[int], int]]) -> tuple[Tensor, Tensor]
 def _model_folder(name: str) -> Iterator[Path]:
     """Yields a model's folder; a nano model is written to a temporary folder."""
     if not models.is_nano(name):
-        folder = Path(name).expanduser()
+        folder = Path(located(name))
         if not (folder / "config.json").is_file():
             raise UserError(
                 f"--model {name}: no config.json found; pass 'mlp', a nano model or a local model folder"
