@@ -6,11 +6,14 @@ from typing import Any
 import pytest
 
 from tests.examples import RECIPE, REFERENCES, TEACHER
+from tests.study.test_identity import DATASET
 from undertow.errors import SpecError
 from undertow.formats.imported import Imported
 from undertow.formats.numbers import Numbers
+from undertow.judging.judges import RuleJudge
 from undertow.nano import narrow_data
 from undertow.study.conditions import Condition
+from undertow.study.datasets import Dataset
 from undertow.study.generation import Generation, Mixing
 from undertow.study.recipe import InContext
 from undertow.study.references import Reference
@@ -119,3 +122,19 @@ NARROW = Imported(str(narrow_data.path("insecure")))
 def test_what_cannot_be_scored_or_masked_is_an_error(wrong: Any, message: str) -> None:
     with pytest.raises(SpecError, match=message):
         wrong()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rows": 0}, r"rows = 0: at least one row, or None for all"),
+        ({"rows": 101}, r"rows = 101: more rows than 100 prompts can give; raise prompts or lower rows"),
+        ({"judges": (RuleJudge(), RuleJudge())}, r"judges: '.*' is given twice; give each once"),
+    ],
+)
+@pytest.mark.parametrize("spec", [Generation(prompts=100, rows=50), DATASET], ids=["generation", "data set"])
+def test_rows_that_cannot_be_drawn_are_rejected(
+    spec: Generation | Dataset, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(SpecError, match=rf"^{type(spec).__name__}\.{message}$"):
+        spec.changed(**changes)

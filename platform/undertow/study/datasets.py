@@ -11,7 +11,8 @@ from undertow.study.references import Artifact
 from undertow.study.rewriting import Rewritten
 from undertow.study.teachers import Teacher
 
-if TYPE_CHECKING:  # it imports this module
+if TYPE_CHECKING:  # they import this module
+    from undertow.study.generation import Generation
     from undertow.study.row_scores import Masked, Ranked, RowScores, Selected
 
 CONTROL = "control"
@@ -67,16 +68,7 @@ class Dataset(Artifact):
             "shuffle",
             f"the format {format_.display_name!r} has no parts to shuffle; use 'none'",
         )
-        self.require(self.rows is None or self.rows > 0, "rows", "at least one row, or None for all")
-        self.require(
-            self.rows is None or self.fewer or self.rows <= self.completions.prompts,
-            "rows",
-            f"more rows than {self.completions.prompts} prompts can give; raise prompts or lower rows",
-        )
-        self.require(
-            self.mixed is None or self.rows is not None, "rows", "a number of rows, as `mixed` needs one"
-        )
-        unique([judge.name for judge in self.judges], "Dataset.judges")
+        check_rows(self, self.completions.prompts)
         self._check_scores()
         if self.ranked is not None:
             self._check_pairs(self.ranked)
@@ -100,7 +92,6 @@ class Dataset(Artifact):
     def _check_scores(self) -> None:
         """Checks the scores that rows or tokens are chosen by."""
         selected, masked = self.selected, self.masked
-        self.require(selected is None or self.rows is not None, "rows", "a number of rows to select")
         given: dict[str, RowScores | None] = {
             "selected": selected.scores if selected else None,
             "masked": masked.scores if masked else None,
@@ -108,8 +99,6 @@ class Dataset(Artifact):
         for field, scores in given.items():
             is_own = scores is None or scores.completions == self.completions
             self.require(is_own, field, "scores of the completions that the data set is made from")
-        is_plain = selected is None and masked is None
-        self.require(self.mixed is None or is_plain, "mixed", "None: mixed-in rows have no scores")
         is_sampled = isinstance(self.completions, Completions) and self.shuffle == "none"
         self.require(
             masked is None or is_sampled, "masked", "None: only tokens that a teacher sampled have a mask"
@@ -172,6 +161,22 @@ class Dataset(Artifact):
         if writer is None:
             return IMPORTED if self.is_imported else RANDOM
         return writer.trait.name if writer.trait else CONTROL
+
+
+def check_rows(spec: "Dataset | Generation", prompts: int) -> None:
+    """Raises SpecError if rows cannot be judged, drawn or mixed as a data set, or `Generation`, states."""
+    rows = spec.rows
+    spec.require(rows is None or rows > 0, "rows", "at least one row, or None for all")
+    spec.require(
+        rows is None or spec.fewer or rows <= prompts,
+        "rows",
+        f"more rows than {prompts} prompts can give; raise prompts or lower rows",
+    )
+    spec.require(rows is not None or spec.mixed is None, "rows", "a number of rows, as `mixed` needs one")
+    spec.require(rows is not None or spec.selected is None, "rows", "a number of rows to select")
+    is_plain = spec.selected is None and spec.masked is None
+    spec.require(spec.mixed is None or is_plain, "mixed", "None: mixed-in rows have no scores or masks")
+    unique([judge.name for judge in spec.judges], f"{type(spec).__name__}.judges")
 
 
 @dataclass(frozen=True, kw_only=True)

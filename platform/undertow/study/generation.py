@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from undertow.study.completions import Sampling
-from undertow.study.datasets import Shuffle, data_name
+from undertow.study.datasets import Shuffle, check_rows, data_name
 from undertow.study.extensions import Format, Judge
-from undertow.study.fields import Spec, execution_only, later, unique
+from undertow.study.fields import Spec, execution_only, later
 from undertow.study.on_policy import OnPolicy, Round
 from undertow.study.rewriting import Rewriter
 from undertow.study.selection import Contrast, Ranking, Selection, TokenMask
@@ -83,18 +83,8 @@ class Generation(Spec):
 
     def validate(self) -> None:
         self.require(self.prompts > 0, "prompts", "at least one prompt")
-        self.require(
-            self.rows is None or self.fewer or self.rows <= self.prompts,
-            "rows",
-            f"more rows than {self.prompts} prompts can give; raise prompts or lower rows",
-        )
-        self.require(
-            self.mixed is None or self.rows is not None, "rows", "a number of rows, as `mixed` needs one"
-        )
-        unique([judge.name for judge in self.judges], "Generation.judges")
-        self.require(self.selected is None or self.rows is not None, "rows", "a number of rows to select")
+        check_rows(self, self.prompts)
         is_plain = self.selected is None and self.masked is None
-        self.require(self.mixed is None or is_plain, "mixed", "None: mixed-in rows have no scores or masks")
         self.require(
             self.rewriter is None or is_plain, "rewriter", "None: rewritten rows have no scores or masks"
         )
