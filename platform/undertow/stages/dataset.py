@@ -6,7 +6,6 @@ filter or sample size reuses the same completions. The data set stores the verdi
 
 import json
 import random
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -72,7 +71,7 @@ def make_dataset(dataset: Dataset, store: Store) -> dict[str, Any]:
     facts = {**funnel.counts(), **({"judges": judged} if judged else {})}
     if isinstance(dataset.completions, Rewritten):
         facts[VALID] = funnel.valid
-    rows, schema = shuffled(dataset, kept), table.schema
+    rows = shuffled(dataset, kept)
     if dataset.selected:
         facts |= mean_scores(left.rows, kept)
     if dataset.masked:
@@ -84,14 +83,11 @@ def make_dataset(dataset: Dataset, store: Store) -> dict[str, Any]:
     if dataset.mixed:
         rows, facts["from elsewhere"] = mixed(dataset, dataset.mixed, rows, store)
     with store.new(dataset, facts) as folder:
-        # Rows that were shuffled or mixed have lost their tokens, which the distributions are about. Of a
-        # pair of answers, the preferred one may be the second, which has other tokens.
-        if recorded.num_columns and "token_ids" in rows[0] and not dataset.ranked:
-            recorded = recorded.take([row["index"] for row in rows])
-        else:
-            recorded = recorded.select([])
-        _write(dataset, rows, funnel, facts, folder, schema, recorded)
+        (folder / DATA).mkdir()
+        pq.write_table(_table(rows, table.schema, recorded), folder / TRAINING_ROWS)
         pq.write_table(verdicts, folder / VERDICTS)
+        card = dataset_card(dataset, funnel, rows[:EXAMPLES_PER_RULE], facts)
+        (folder / "README.md").write_text(card)
     return facts
 
 
@@ -116,26 +112,22 @@ def mixed(
     return [*({name: rows[i][name] for name in TEXT} for i in kept), *added], count
 
 
-def _write(
-    dataset: Dataset,
-    rows: list[dict[str, Any]],
-    funnel: CardCounts,
-    facts: dict[str, Any],
-    folder: Path,
-    schema: pa.Schema,
-    recorded: pa.Table,
-) -> None:
-    """Writes the rows as Parquet, with the columns that all of them have, and the card.
+def _table(rows: list[CompletionRow], schema: pa.Schema, recorded: pa.Table) -> pa.Table:
+    """The rows with the columns that all of them have.
 
-    `recorded`: the columns of their distributions.
+    Args:
+        schema: of the columns of the completions.
+        recorded: the distributions of all completions. Rows that were shuffled or mixed have lost their
+            tokens, which the distributions are about; of a pair of answers, the preferred one may be the
+            second, which has other tokens.
     """
-    (folder / DATA).mkdir()
     present = pa.schema([field for field in (*schema, *ADDED_COLUMNS) if field.name in rows[0]])
     table = pa.Table.from_pylist(rows, schema=present)
-    for name in recorded.column_names:
-        table = table.append_column(name, recorded[name])
-    pq.write_table(table, folder / TRAINING_ROWS)
-    (folder / "README.md").write_text(dataset_card(dataset, funnel, rows[:EXAMPLES_PER_RULE], facts))
+    if "token_ids" in rows[0] and REJECTED not in rows[0]:
+        places = [row["index"] for row in rows]
+        for name in recorded.column_names:
+            table = table.append_column(name, recorded[name].take(places))
+    return table
 
 
 def _verdicts(completions: list[CompletionRow], left: FilteredRows, used: list[CompletionRow]) -> pa.Table:
