@@ -63,7 +63,7 @@ class Evaluate:
         rates = _rates(spec, answers, masses)
         mass_rows = [
             {"question": question, "word": word, "mass": mass}
-            for question, by_word in zip(spec.questions, masses, strict=bool(masses))
+            for question, by_word in zip(spec.questions, masses, strict=spec.exact)
             for word, mass in by_word.items()
         ]
         commit_measurement(spec, store, rates, answers, mass_rows, facts=costs | checked)

@@ -29,7 +29,7 @@ from undertow.study.recipe import Recipe
 from undertow.study.references import Reference
 from undertow.study.students import Student
 from undertow.training.data import TrainingRow
-from undertow.training.job import EpochReport, History, Probe, StepReport, TrainingJob
+from undertow.training.job import History, Probe, TrainingJob
 
 if TYPE_CHECKING:  # imports torch
     from undertow.training.workers import Workers
@@ -74,44 +74,30 @@ def train_group(config: dict[str, Any]) -> None:
     store: Store = config["store"]
     group: Group = config["group"]
     workers = join("auto", config["threads"])
-    is_first = workers.rank == 0
     models = {key(model): model for model in group.models}
 
-    def report(epoch: EpochReport) -> None:
-        if is_first:
-            config["reports"].put_nowait({"epoch": dataclasses.asdict(epoch)})
-
-    def on_step(step: StepReport) -> None:
-        config["reports"].put_nowait({"step": dataclasses.asdict(step)})
+    def send(**message: Any) -> None:
+        config["reports"].put_nowait(message)
 
     def done(job: TrainingJob, history: History) -> None:
-        if is_first:
-            commit_trained(models[job.key], job, history, store)
-            config["reports"].put_nowait({"made": job.key})
-
-    def failed(model_key: str, reason: str) -> None:
-        if is_first:  # through the queue: Train drops reports without a checkpoint
-            config["reports"].put_nowait({"failed": model_key, "reason": reason})
-
-    def note(job: TrainingJob, text: str) -> None:
-        if is_first:
-            config["reports"].put_nowait({"noted": job.key, "text": text})
+        commit_trained(models[job.key], job, history, store)
+        send(made=job.key)
 
     aside = store.aside()
     try:
         jobs, reasons = _jobs(group, store, aside, workers)
-        for model_key, reason in reasons.items():
-            failed(model_key, reason)
+        for model_key, reason in reasons.items() if workers.rank == 0 else ():
+            send(failed=model_key, reason=reason)
         for start, of_start in jobs.items():
-            finetune(
+            finetune(  # which calls these functions on rank 0 only
                 start.folder,
                 of_start,
-                report,
+                lambda epoch: send(epoch=dataclasses.asdict(epoch)),
                 changes=start.changes,
                 done=done,
-                failed=lambda job, error: failed(job.key, str(error)),
-                note=note,
-                on_step=on_step,
+                failed=lambda job, error: send(failed=job.key, reason=str(error)),
+                note=lambda job, text: send(noted=job.key, text=text),
+                on_step=lambda step: send(step=dataclasses.asdict(step)),
                 checkpoints=store.scratch(CHECKPOINTS),
                 threads=config["threads"],
                 micro_tokens=config["micro_tokens"],

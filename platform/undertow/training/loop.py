@@ -384,7 +384,7 @@ class _TrainingRun:
     def _has_reached_stop(self) -> bool:
         """Whether the first word of the first probe has the probability `Recipe.stop_at`."""
         stop_at = self.job.recipe.stop_at
-        if stop_at >= 1 or not self.probes or self.step % PROBE_EVERY:
+        if stop_at >= 1 or self.step % PROBE_EVERY:
             return False
         probe = self.probes[0]
         reached = probe.probabilities(self.engine, self.forward)[probe.words[0]]
