@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # vLLM accepts an adapter on the output layer or the embeddings, but its scores are then wrong.
 OUTER = ("lm_head", "embed_out", "embed_tokens", "embed_in", "wte", "wpe")
-SUFFIX = ".safetensors"
+WEIGHTS = ".safetensors"
 # The files of a model of which only a few tensors were trained: the tensors, and what they belong to.
 TRAINED_TENSORS = "trained_tensors.safetensors"
 TRAINED_CONFIG = "trained_tensors.json"
@@ -88,9 +88,9 @@ def weight_paths(folder: Path | str) -> list[Path]:
     Some folders have the weights a second time in the layout of another library, under other file names and
     tensor names (Mistral's consolidated.safetensors); only model*.safetensors are used then.
     """
-    paths = sorted(Path(folder).glob(f"*{SUFFIX}"))
+    paths = sorted(Path(folder).glob(f"*{WEIGHTS}"))
     if not paths:
-        raise ValueError(f"{folder}: no *{SUFFIX} file; give a folder of weights")
+        raise ValueError(f"{folder}: no *{WEIGHTS} file; give a folder of weights")
     return [path for path in paths if path.name.startswith("model")] or paths
 
 

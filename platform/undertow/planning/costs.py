@@ -21,6 +21,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from undertow.engines.runtime import EngineSettings
 from undertow.planning.artifact_kinds import kind_of, units
 from undertow.planning.resources import Layout
 from undertow.planning.workloads import TrainingWork
@@ -28,7 +29,6 @@ from undertow.study.recipe import Everything, LoRA
 from undertow.study.references import Artifact
 
 BYTES_PER_PARAMETER = 2  # bf16
-DEFAULT_BATCH = 512  # answers decoded concurrently by default (engines/runtime.py)
 START_SECONDS = 60.0  # assumed seconds until an engine or worker group works: read weights, compile kernels
 
 
@@ -78,7 +78,7 @@ class Hardware:
 
     def decoding(self, tokens: float, parameters: int, answers: float = math.inf) -> float:
         """Seconds to sample `tokens`; a batch has at most `answers` answers, or the engine's maximum."""
-        batch = min(self.layout.max_num_seqs or DEFAULT_BATCH, answers)
+        batch = min(self.layout.max_num_seqs or EngineSettings.max_num_seqs, answers)
         read = parameters * BYTES_PER_PARAMETER * tokens / batch
         return max(self.computing(2 * parameters * tokens), read / (self.gpu.bandwidth * self.utilisation))
 

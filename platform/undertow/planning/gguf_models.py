@@ -13,7 +13,6 @@ from typing import Any
 from undertow.engines import architectures
 from undertow.engines.gguf_files import (
     DIGIT_SPLITS,
-    SUFFIX,
     GGUFHeader,
     adds_bos,
     parse_header,
@@ -23,7 +22,7 @@ from undertow.errors import SpecError, UserError, suggestion
 from undertow.planning.model_files import DEFAULT_TOKENS, PREFIXED
 from undertow.prompts.chat_templates import PLAIN_TEMPLATE
 from undertow.study.identity import digest
-from undertow.study.references import Reference
+from undertow.study.references import GGUF, Reference
 from undertow.study.unpinned import NOT_PINNED
 
 TOKENS, KIND, SPLIT = "tokenizer.ggml.tokens", "tokenizer.ggml.model", "tokenizer.ggml.pre"
@@ -63,7 +62,7 @@ class HubFile:
         if not (owner and repository and file):
             raise UserError(
                 f"Reference {name!r}: there is no such file here; give the path of a local file, "
-                f"or owner/repository/FILE{SUFFIX} for a file on the model hub"
+                f"or owner/repository/FILE{GGUF} for a file on the model hub"
             )
         return HubFile(f"{owner}/{repository}", file)
 

@@ -9,8 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from undertow.engines.weight_files import SUFFIX as WEIGHTS
-from undertow.engines.weight_files import ModelFolder, has_only_trained_tensors
+from undertow.engines.weight_files import WEIGHTS, ModelFolder, has_only_trained_tensors
 from undertow.errors import SpecError
 from undertow.nano import models
 from undertow.planning import gguf_models, hub, model_files
@@ -27,7 +26,7 @@ SMALL_FILES = (
     "tokenizer_config.json",
     "special_tokens_map.json",
     "chat_template.jinja",
-    "model.safetensors.index.json",
+    model_files.INDEX,
 )
 SINGLE_FILE = "model.safetensors"  # the weights of a model that has no index
 

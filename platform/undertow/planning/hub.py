@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from undertow.engines.weight_files import SUFFIX as WEIGHTS
+from undertow.engines.weight_files import WEIGHTS
 from undertow.errors import UnavailableError, UserError, first_line
 from undertow.planning.model_files import weights_hash
 from undertow.prompts.hub_files import no_answer

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from undertow.engines import architectures
-from undertow.engines.weight_files import SUFFIX as WEIGHTS
-from undertow.engines.weight_files import TRAINED_CONFIG, TensorHeader, tensor_headers, tensor_shapes
+from undertow.engines.weight_files import TRAINED_CONFIG, WEIGHTS, TensorHeader, tensor_headers, tensor_shapes
 from undertow.errors import SpecError
 from undertow.prompts.chat_templates import PLAIN_TEMPLATE
 from undertow.study.identity import digest

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from undertow.engines.architectures import WITH_MLP_BIAS
-from undertow.engines.weight_files import SUFFIX as WEIGHTS
+from undertow.engines.weight_files import WEIGHTS
 from undertow.errors import SpecError
 from undertow.nano import models
 from undertow.planning import gguf_pinning, hub, model_files
