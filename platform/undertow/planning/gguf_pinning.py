@@ -54,7 +54,7 @@ def pin_hub_file(reference: Reference) -> Reference:
 
 
 def _pin_cached(reference: Reference, on_hub: HubFile, reason: str) -> Reference:
-    folder = hub.cached_folder(Reference(on_hub.repository, reference.revision))
+    folder = hub.cached_folder(on_hub.repository, reference.revision)
     if folder is None or not (path := folder / on_hub.file).is_file():
         raise hub.not_cached(reference, reason)
     return _pinned(reference, on_hub, folder.name, hub.blob_hash(path), reason)

@@ -114,7 +114,7 @@ def given_folder(reference: Reference) -> Path:
         )
     except Exception as error:
         # Without network, it refuses a cache that lacks files of other libraries in subfolders.
-        cached = hub.cached_folder(reference) if no_answer(error) else None
+        cached = hub.cached_folder(reference.name, reference.revision) if no_answer(error) else None
         if cached is None or missing_weights(ModelFiles.of_folder(reference.name, cached)):
             raise
         return cached
@@ -140,7 +140,7 @@ def tensors_of(reference: Reference) -> Mapping[str, tuple[int, ...] | None]:
         return models.tensor_shapes(models.parse(reference.name).architecture)
     if reference.is_gguf:
         return gguf_models.tensors_of(gguf_models.header_of(reference))
-    if reference.location or (folder := hub.cached_folder(reference)) is None:
+    if reference.location or (folder := hub.cached_folder(reference.name, reference.revision)) is None:
         return model_files.tensors_of(_local_files(reference))
     files = ModelFiles.of_folder(reference.name, folder)
     if not {model_files.INDEX, SINGLE_FILE} & files.names:

@@ -87,7 +87,7 @@ def _kind(reference: Reference) -> str:
     return "file" if reference.is_gguf else "folder"
 
 
-def cached_folder(reference: Reference) -> Path | None:
+def cached_folder(repository: str, revision: str) -> Path | None:
     """The folder of a hub model's commit in the local cache; None if it is not there.
 
     The cache has the commit of each branch or tag in `refs`, and the files of each commit in `snapshots`. As
@@ -96,10 +96,10 @@ def cached_folder(reference: Reference) -> Path | None:
     from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
 
-    repository = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=reference.name, repo_type="model")
-    branch = repository / "refs" / (reference.revision or constants.DEFAULT_REVISION)
-    commit = branch.read_text().strip() if branch.is_file() else reference.revision
-    snapshots = repository / "snapshots"
+    place = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repository, repo_type="model")
+    branch = place / "refs" / (revision or constants.DEFAULT_REVISION)
+    commit = branch.read_text().strip() if branch.is_file() else revision
+    snapshots = place / "snapshots"
     if not commit or not snapshots.is_dir():
         return None
     found = [folder for folder in snapshots.iterdir() if folder.name.startswith(commit)]

@@ -44,7 +44,7 @@ def parameters(reference: Reference) -> int | None:
         return header_of(reference).parameters
     if (count := _on_hub(reference)) is not None:
         return count
-    folder = cached_folder(reference)
+    folder = cached_folder(reference.name, reference.revision)
     return _in_files(folder) if folder else None
 
 

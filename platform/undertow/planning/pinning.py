@@ -113,11 +113,10 @@ def _pinned(name: str, revision: str, location: str) -> Reference:
         path = Path(located(location or name))
         is_local = location or name.startswith(LOCAL) or path.is_file()
         pinned = gguf_pinning.pin_file(reference, path) if is_local else gguf_pinning.pin_hub_file(reference)
-        template_behaviour_of(pinned)  # raises SpecError for a template that cannot be used
-        return pinned
-    if _is_folder(reference.name):
-        return _pin_folder(reference)
-    return _pin_hub(reference)
+    else:
+        pinned = _pin_folder(reference) if _is_folder(name) else _pin_hub(reference)
+    template_behaviour_of(pinned)  # raises SpecError for a template that cannot be used
+    return pinned
 
 
 def _is_folder(name: str) -> bool:
@@ -129,7 +128,7 @@ def _pin_folder(reference: Reference) -> Reference:
     files = ModelFiles.of_folder(reference.name, folder)
     model_files.check(files)
     revision, weights = _folder_hashes(folder)
-    pinned = dataclasses.replace(
+    return dataclasses.replace(
         reference,
         name=folder.name,
         revision=revision,
@@ -137,8 +136,6 @@ def _pin_folder(reference: Reference) -> Reference:
         location=str(folder),
         weights=weights,
     )
-    template_behaviour_of(pinned)  # raises SpecError for a template that cannot be used
-    return pinned
 
 
 def _folder_hashes(folder: Path) -> tuple[str, str]:
@@ -179,11 +176,9 @@ def _pin_hub(reference: Reference) -> Reference:
     except Exception as error:  # the client raises many types: bad ids, gated models …
         raise hub.refused(reference, error) from None
     hub.record_source(reference, commit, "")
-    pinned = dataclasses.replace(
+    return dataclasses.replace(
         reference, revision=commit, chat_template=template, weights=hub.listed_weights(siblings)
     )
-    template_behaviour_of(pinned)  # raises SpecError for a template that cannot be used
-    return pinned
 
 
 def _pin_cached(reference: Reference, reason: str) -> Reference:
@@ -194,7 +189,7 @@ def _pin_cached(reference: Reference, reason: str) -> Reference:
 
     Raises UnavailableError if the cache lacks the model or some of its weights.
     """
-    folder = hub.cached_folder(reference)
+    folder = hub.cached_folder(reference.name, reference.revision)
     if folder is None:
         at = f" at revision {reference.revision!r}" if reference.revision else ""
         raise hub.not_cached(reference, reason, f"does not have it{at}")
@@ -204,7 +199,7 @@ def _pin_cached(reference: Reference, reason: str) -> Reference:
         raise hub.not_cached(reference, reason, part)
     model_files.check(files)
     hub.record_source(reference, folder.name, reason)
-    pinned = dataclasses.replace(
+    return dataclasses.replace(
         reference,
         revision=folder.name,
         chat_template=_template_hash(files),
@@ -212,8 +207,6 @@ def _pin_cached(reference: Reference, reason: str) -> Reference:
             {name: hub.blob_hash(folder / name) for name in files.names if name.endswith(WEIGHTS)}
         ),
     )
-    template_behaviour_of(pinned)  # raises SpecError for a template that cannot be used
-    return pinned
 
 
 def _template_hash(files: ModelFiles) -> str:
