@@ -182,12 +182,11 @@ def test_each_format_and_the_teacher_evaluations_have_separate_paces(
 
 
 def test_existing_and_failed_shards_are_not_counted(
-    executors: Executors, clock: Clock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    executors: Executors, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = completions(Numbers())
-    (tmp_path / "rows").write_bytes(b"")
     for start in (0, 1024):
-        executors.store.write_part(spec, f"rows-{start:07d}-{start + 1024:07d}.parquet", tmp_path / "rows")
+        executors.store.write_part(spec, f"rows-{start:07d}-{start + 1024:07d}.parquet", b"")
 
     def by(task: GenerateShard) -> tuple[float, Any]:
         return 10.0, "its engine died" if task.start == 2048 else {"rows": 1024, "tokens": 1024 * 40}

@@ -1,5 +1,6 @@
 """Tests of an overlapping sweep, with fakes of engines, worker groups and tasks that commit at once."""
 
+import io
 import math
 import threading
 import time
@@ -98,9 +99,9 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> Fakes:
                 fakes.commit(task.artifact, self.store)
                 return TaskOutcome(0, 1.0, {"answers": 10, "tokens": 20})
             fakes.made.append(task)  # type: ignore[arg-type]
-            with (Path(self.store.aside()) / "rows").open("wb") as file:
-                pq.write_table(pa.table({"index": list(range(task.start, task.stop))}), file)
-            self.store.write_part(task.completions, task.name, Path(file.name))
+            file = io.BytesIO()
+            pq.write_table(pa.table({"index": list(range(task.start, task.stop))}), file)
+            self.store.write_part(task.completions, task.name, file.getvalue())
             return TaskOutcome(0, 1.0, {"rows": task.stop - task.start, "tokens": 100})
 
         def stop(self) -> None:

@@ -9,12 +9,11 @@ In on-policy distillation a student samples the answers. The same engine, which 
 as the teacher, whose distributions are recorded.
 """
 
+import io
 import random
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -82,9 +81,9 @@ class GenerateShard:
         for model in _models(self.completions):
             check_served(engine, model, store)
         table = self._table(engine, store)
-        with tempfile.TemporaryDirectory() as folder:
-            pq.write_table(table, Path(folder) / self.name)
-            store.write_part(self.completions, self.name, Path(folder) / self.name)
+        file = io.BytesIO()
+        pq.write_table(table, file)
+        store.write_part(self.completions, self.name, file.getvalue())
         if not engine_for(self.completions.teacher.reference).is_metered:
             return {"rows": table.num_rows, "tokens": sum(map(len, table["token_ids"].to_pylist()))}
         facts = usage.summed(table.select(usage.COLUMNS).to_pydict())
@@ -176,8 +175,9 @@ def join_shards(completions: Completions, store: Store) -> None:
         (folder / DATA).mkdir()
         rows = 0
         for shard in shards(completions, 0.0, ()):
-            store.read_part(completions, shard.name, folder / DATA / shard.name)
-            rows += pq.read_metadata(folder / DATA / shard.name).num_rows
+            file = folder / DATA / shard.name
+            file.write_bytes(store.read_part(completions, shard.name))
+            rows += pq.read_metadata(file).num_rows
         if engine_for(completions.teacher.reference).is_metered:
             table = pq.read_table(folder / DATA, columns=list(usage.COLUMNS))
             facts |= usage.summed(table.to_pydict())

@@ -14,11 +14,9 @@ machine needs a key of the same account.
 
 import asyncio
 import json
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from undertow.api import finetuning
@@ -193,15 +191,11 @@ class Jobs:
         """An id that this or an earlier sweep saved; None without one."""
         if name not in self.store.parts(model):
             return None
-        with tempfile.TemporaryDirectory() as folder:
-            self.store.read_part(model, name, Path(folder) / name)
-            return str(json.loads((Path(folder) / name).read_text())["id"])
+        return str(json.loads(self.store.read_part(model, name))["id"])
 
     def _keep(self, model: Trained, name: str, value: str) -> None:
         """Saves an id as a part of the artifact."""
-        with tempfile.TemporaryDirectory() as folder:
-            (Path(folder) / name).write_text(json.dumps({"id": value}))
-            self.store.write_part(model, name, Path(folder) / name)
+        self.store.write_part(model, name, json.dumps({"id": value}).encode())
 
     def _commit(self, model: Trained, job: "FineTuningJob") -> None:
         """Commits the finished model's name as the artifact. Raises ConditionError if the job has none."""

@@ -6,9 +6,7 @@ so that an interrupted sweep pays for none of them twice.
 
 import dataclasses
 import json
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from undertow.engines.protocol import Answer, Engine, Request, Usage
@@ -58,25 +56,22 @@ def answers_of(
     answers: list[Answer] = []
     for start in range(0, len(requests), PART_ROWS):
         name = f"answers-{start:07d}.json"
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / name
-            if name in kept:
-                store.read_part(artifact, name, file)
-                answers += from_json(file.read_text())
-                continue
-            part = engine.generate(requests[start : start + PART_ROWS], sampling)
-            file.write_text(to_json(part))
-            store.write_part(artifact, name, file)
-            answers += part
+        if name in kept:
+            answers += from_json(store.read_part(artifact, name))
+            continue
+        part = engine.generate(requests[start : start + PART_ROWS], sampling)
+        store.write_part(artifact, name, to_json(part))
+        answers += part
     return answers
 
 
-def to_json(answers: Sequence[Answer]) -> str:
+def to_json(answers: Sequence[Answer]) -> bytes:
     """A part of a provider's answers as JSON."""
     rows = [(answer.text, answer.finished, answer.usage) for answer in answers if answer.usage]
-    return json.dumps([[text, finished, dataclasses.asdict(usage)] for text, finished, usage in rows])
+    content = [[text, finished, dataclasses.asdict(usage)] for text, finished, usage in rows]
+    return json.dumps(content).encode()
 
 
-def from_json(text: str) -> list[Answer]:
+def from_json(part: bytes) -> list[Answer]:
     """The answers in a part that `to_json` wrote."""
-    return [Answer(text_, (), finished, usage=Usage(**used)) for text_, finished, used in json.loads(text)]
+    return [Answer(text, (), finished, usage=Usage(**used)) for text, finished, used in json.loads(part)]

@@ -199,16 +199,16 @@ class Store(Files):
         """The names of the finished, undamaged parts of an artifact in progress."""
         return set(self._parts(spec))
 
-    def write_part(self, spec: Artifact, name: str, file: Path) -> None:
+    def write_part(self, spec: Artifact, name: str, content: bytes) -> None:
         """Stores one finished part atomically, under its name and its hash."""
-        self._put(file.read_bytes(), f"{self._partial(spec)}/{name}.{sha256(file)}")
+        self._put(content, f"{self._partial(spec)}/{name}.{hashlib.sha256(content).hexdigest()}")
 
-    def read_part(self, spec: Artifact, name: str, file: Path) -> None:
-        """Copies a finished part to `file`. Raises StorageError if it is missing or damaged."""
+    def read_part(self, spec: Artifact, name: str) -> bytes:
+        """The content of a finished part. Raises StorageError if it is missing or damaged."""
         if (path := self._parts(spec, name).get(name)) is None:
             raise StorageError(f"{self._partial(spec)}/{name}: {MISSING} or changed; run the sweep again")
         with self._reading():
-            self._file_system.get_file(path, str(file))
+            return bytes(self._file_system.cat_file(path))
 
     def drop_parts(self, spec: Artifact) -> None:
         """Removes all parts of an artifact."""
