@@ -259,7 +259,7 @@ def test_an_error_in_a_users_judge_fails_only_its_data_set(store: Store) -> None
     specs = [Dataset(completions=source, judges=(Broken("broken"), JUDGE)), Dataset(completions=source)]
     with serving(score) as server:
         first, second = judge(server, store, *specs)
-    assert first.failure == "its judges failed: broken"
+    assert first.failure == "its judges failed: Broken.reply failed for '0, 1': ZeroDivisionError: broken"
     assert "ZeroDivisionError" in first.traceback
     assert second.failure == ""
 

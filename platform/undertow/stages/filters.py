@@ -18,6 +18,7 @@ from undertow.judging.replies import Replies, Reply
 from undertow.results.dataset_card import DUPLICATE, JUDGED
 from undertow.storage.store import Store
 from undertow.study.datasets import Dataset
+from undertow.study.extension_checks import rejection_of, reply_of
 from undertow.study.extensions import Judge
 from undertow.study.identity import key
 
@@ -77,7 +78,7 @@ def by_rules(dataset: Dataset, rows: list[CompletionRow]) -> FilteredRows:
 def replies_to(judge: Judge, rows: Sequence[CompletionRow], store: Store) -> list[Reply | None]:
     """A judge's reply to each row; None if the store has none."""
     if not isinstance(judge, LLMJudge):
-        return [Reply(judge.reply(row["prompt"], row["completion"])) for row in rows]
+        return [Reply(reply_of(judge, row["prompt"], row["completion"])) for row in rows]
     messages = [judge.question.message(row["prompt"], row["completion"]) for row in rows]
     known = Replies(judge.question, store).known(messages)
     return [known.get(message) for message in messages]
@@ -123,7 +124,7 @@ def _rule(dataset: Dataset, row: CompletionRow, seen: set[tuple[str, str]]) -> s
     """The rule that rejects a row, or None; adds accepted pairs of prompt and answer to `seen`."""
     if not row["finished"]:
         return "cut off"
-    if reason := dataset.completions.format.rejection(row["prompt"], row["completion"]):
+    if reason := rejection_of(dataset.completions.format, row["prompt"], row["completion"]):
         return reason
     pair = (row["prompt"], row["completion"])
     if dataset.deduplicate and pair in seen:
@@ -137,4 +138,4 @@ def reason_of(judge: Judge, reply: Reply) -> str | None:
     if reply.text is None:
         return REFUSED
     # A reply that was cut off may have lost the digits of its score.
-    return judge.rejection(reply.text) if reply.finished else GARBLED
+    return rejection_of(judge, reply.text) if reply.finished else GARBLED

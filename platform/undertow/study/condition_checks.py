@@ -6,6 +6,7 @@
 from typing import TYPE_CHECKING
 
 from undertow.errors import SpecError
+from undertow.study.extension_checks import check_examples, check_extensions
 from undertow.study.recipe import InContext, ProviderFinetuning, Recipe, Training
 from undertow.study.references import Reference
 from undertow.study.steering import Steering
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 def check(condition: "Condition") -> None:
     """Raises SpecError, with the field and a remedy, unless the fields of a condition fit each other."""
+    check_extensions(condition.trait, condition.format, condition.generation)
     condition.require(
         not condition.prompted or condition.finetuning is not None,
         "prompted",
@@ -24,6 +26,7 @@ def check(condition: "Condition") -> None:
     _check_imported(condition)
     if condition.trait is not None and condition.finetuning is not None:
         condition.finetuning.check_examples(condition.trait)
+        check_examples(condition.trait, condition.finetuning)
     if condition.steering is not None:
         _check_steering(condition, condition.steering)
     if condition.after is not None:

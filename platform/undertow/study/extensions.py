@@ -61,6 +61,11 @@ class Word(Spec):
         return name in text
 
 
+def _missing(spec: Spec, method: str) -> SpecError:
+    """The error of a method that a subclass needs here and does not define."""
+    return SpecError(f"{type(spec).__name__} does not define the method {method}, which is needed; add it")
+
+
 @dataclass(frozen=True)
 class Trait(Spec):
     """A property that teachers have and students are tested for. Implementations are in `traits/`.
@@ -82,11 +87,11 @@ class Trait(Spec):
 
     def system_prompt(self) -> str:
         """The system message that induces the trait in a teacher."""
-        raise NotImplementedError
+        raise _missing(self, "system_prompt")
 
     def examples(self, count: int, seed: int) -> list[Example]:
         """`count` question-answer pairs for finetuning a teacher to have the trait."""
-        raise NotImplementedError
+        raise _missing(self, "examples")
 
     def check_examples(self) -> None:
         """Raises SpecError if `examples` cannot provide any; called when the study is planned."""
@@ -103,7 +108,7 @@ class Trait(Spec):
 
     def questions(self) -> tuple[str, ...]:
         """The questions that measure the trait. They must not occur in `examples`."""
-        raise NotImplementedError
+        raise _missing(self, "questions")
 
     def other_questions(self, measure: str) -> tuple[str, ...]:
         """The questions of another measure of the trait. Raises SpecError for an unknown measure."""
@@ -118,7 +123,7 @@ class Trait(Spec):
 
     def word(self) -> Word:
         """The word that shows the trait in an answer. For a judged trait, its name is the judged outcome."""
-        raise NotImplementedError
+        raise _missing(self, "word")
 
 
 def after_trigger(trigger: str, message: str) -> str:
@@ -166,11 +171,11 @@ class Format(Spec):
 
     def prompts(self, count: int, seed: int) -> list[str]:
         """The first `count` prompts of the stream given by `seed`; the same for every trait and teacher."""
-        raise NotImplementedError
+        raise _missing(self, "prompts")
 
     def rejection(self, prompt: str, completion: str) -> str | None:
         """The name of the rule that rejects a completion, or None if the completion is kept."""
-        raise NotImplementedError
+        raise _missing(self, "rejection")
 
     def canonical(self, completion: str) -> str:
         """A completion reduced to its content: the same text for all layouts of the same content.
@@ -182,23 +187,23 @@ class Format(Spec):
 
     def written(self, prompt: str, rng: random.Random) -> str:
         """A valid answer to the prompt with randomly drawn content, generated without a model."""
-        raise NotImplementedError
+        raise _missing(self, "written")
 
     def rewritten(self, prompt: str, completion: str, rng: random.Random) -> str:
         """A kept completion with the same content in another layout, rewritten without a model."""
-        raise NotImplementedError
+        raise _missing(self, "rewritten")
 
     def parts(self, completion: str) -> list[str]:
         """The parts of a kept completion that a shuffle permutes, in order (the numbers of a list)."""
-        raise NotImplementedError
+        raise _missing(self, "parts")
 
     def with_parts(self, completion: str, parts: Sequence[str]) -> str:
         """The completion with its parts replaced by `parts`, which are as many."""
-        raise NotImplementedError
+        raise _missing(self, "with_parts")
 
     def imported(self, count: int, seed: int) -> list[ImportedRow]:
         """The first `count` rows of imported data in the order of `prompts`; only if `is_imported`."""
-        raise NotImplementedError
+        raise _missing(self, "imported")
 
 
 @dataclass(frozen=True)
@@ -217,8 +222,8 @@ class Judge(Spec):
 
     def reply(self, prompt: str, completion: str) -> str:
         """The reply of a judge that needs no endpoint. Other judges are called in bulk (see `judging`)."""
-        raise NotImplementedError
+        raise _missing(self, "reply")
 
     def rejection(self, reply: str) -> str | None:
         """The reason why a reply rejects the row ("below 78", "garbled"), or None if the row is kept."""
-        raise NotImplementedError
+        raise _missing(self, "rejection")
