@@ -4,7 +4,7 @@ import math
 import pickle
 import re
 from collections.abc import Callable
-from dataclasses import FrozenInstanceError, dataclass, fields, replace
+from dataclasses import FrozenInstanceError, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -116,6 +116,7 @@ def test_a_field_that_no_spec_can_have_is_reported_with_its_class() -> None:
         ({"weights": dict[str, float] | None}, "Own.weights: dict[str, float] | None cannot be the type"),
         ({"pair": tuple[str, int]}, "Own.pair: tuple[str, int] cannot be the type of a field"),
         ({"where": Path}, "Own.where: pathlib.Path cannot be the type of a field"),
+        ({"number": int | float}, "Own.number: int | float cannot be the type of a field"),
         ({"anything": Any}, "Own.anything: Any cannot be the type of a field"),
         ({"type": str}, "Own.type: a field cannot have this name; rename it"),
         ({"content": str}, "Own.content: a field cannot have this name; rename it"),
@@ -123,6 +124,43 @@ def test_a_field_that_no_spec_can_have_is_reported_with_its_class() -> None:
         own: Any = dataclass(frozen=True)(type("Own", (Spec,), {"__annotations__": annotations}))
         with pytest.raises(SpecError, match=re.escape(expected)):
             own("x")
+
+
+@dataclass(frozen=True)
+class NotCompared(Spec):
+    name: str
+    strength: int = field(default=1, compare=False)
+
+
+@dataclass(frozen=True)
+class NotGiven(Spec):
+    name: str
+    strength: int = field(default=1, init=False)
+
+
+@dataclass(frozen=True, eq=False)
+class WithoutEquality(Spec):
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class WithSlots(Spec):
+    name: str
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        (NotCompared, "NotCompared.strength: field(init=False) and field(compare=False) do not work"),
+        (NotGiven, "NotGiven.strength: field(init=False) and field(compare=False) do not work"),
+        (WithoutEquality, "WithoutEquality: slots=True and eq=False do not work"),
+        (WithSlots, "WithSlots: slots=True and eq=False do not work; write @dataclass(frozen=True)"),
+    ],
+)
+def test_options_with_which_equal_specs_could_have_different_keys_are_rejected(
+    kind: Callable[[str], Spec], expected: str
+) -> None:
+    assert message(lambda: kind("x")).startswith(expected)
 
 
 def teacher(**fields: Any) -> Teacher:
@@ -154,11 +192,11 @@ def test_an_integer_is_a_number(value: int) -> None:
 
 @given(st.from_type(object).filter(lambda value: value is not None))
 def test_any_value_is_accepted_or_raises_a_spec_error(value: object) -> None:
-    for field in ("whole", "number", "text", "flag", "choice", "level", "maybe", "items", "part", "either"):
+    for name in ("whole", "number", "text", "flag", "choice", "level", "maybe", "items", "part", "either"):
         try:
-            Sample(**{field: value})  # type: ignore[arg-type]
+            Sample(**{name: value})  # type: ignore[arg-type]
         except SpecError as error:
-            assert str(error).startswith(f"Sample.{field}")
+            assert str(error).startswith(f"Sample.{name}")
 
 
 def test_specs_are_frozen_and_execution_only_fields_are_not_compared() -> None:

@@ -41,6 +41,7 @@ def field_types(cls: type) -> dict[str, Any]:
         hints = get_type_hints(cls)
     except NameError:  # it names a spec of a module that imports its own
         hints = get_type_hints(cls, localns=_specs_by_name())
+    _check_class(cls)
     found = {field.name: hints[field.name] for field in dataclasses.fields(cls)}
     for name, hint in found.items():
         if name == "type" or hasattr(Spec, name):  # the canonical form has the class's name as "type"
@@ -49,16 +50,30 @@ def field_types(cls: type) -> dict[str, Any]:
             raise SpecError(
                 f"{cls.__name__}.{name}: {formatannotation(hint)} cannot be the type of a field; use int, "
                 "float, str, bool, None, Literal, a spec, or tuple[X, ...] of one of them, such as "
-                "tuple[str, ...]"
+                "tuple[str, ...]; of int, float and bool only one, since 1, 1.0 and True are equal"
             )
     return found
+
+
+def _check_class(cls: type) -> None:
+    """Raises SpecError for options of a dataclass with which equal specs could have different keys."""
+    has_slots = any(vars(base).get("__slots__") for base in cls.__mro__)
+    if has_slots or not cls.__dataclass_params__.eq:  # type: ignore[attr-defined]
+        raise SpecError(f"{cls.__name__}: slots=True and eq=False do not work; write @dataclass(frozen=True)")
+    for field in dataclasses.fields(cls):
+        if not field.init or (field.metadata.get("identity", True) and not field.compare):
+            raise SpecError(
+                f"{cls.__name__}.{field.name}: field(init=False) and field(compare=False) do not work; for a "
+                "field that does not change results, use execution_only(default)"
+            )
 
 
 def _is_supported(hint: Any) -> bool:
     """Whether `normalise` supports a type."""
     origin, parts = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
-        return all(map(_is_supported, parts))
+        # Equal values of two of these types would be one value for every cache, with two canonical forms.
+        return all(map(_is_supported, parts)) and len({int, float, bool}.intersection(parts)) < 2
     if origin is tuple:
         return len(parts) == 2 and parts[1] is Ellipsis and _is_supported(parts[0])
     if origin is Literal:
