@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 
 from undertow.errors import SpecError
+from undertow.planning.artifact_kinds import unregister_kind
 from undertow.study.class_source import source_hash
 from undertow.study.extensions import STUDY_MODULE
 from undertow.study.fields import Spec
@@ -136,6 +137,53 @@ def test_a_base_class_in_another_file_of_the_user_is_part_of_the_key(tmp_path: P
         text = "from custom_base import Base\n\nclass Custom(Base):\n    pass\n"
         keys.append(key(load(text, tmp_path / str(number)).Custom(name="owl")))
     assert keys[0] != keys[1]
+
+
+KIND = """
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+from undertow import Artifact, ArtifactKind, register_kind
+
+
+@dataclass(frozen=True)
+class Count(Artifact):
+    kind: ClassVar[str] = "count"
+
+
+def helper(spec):
+    return 1
+
+
+def make(spec, store):
+    return helper(spec)
+
+
+register_kind(ArtifactKind(spec=Count, wave="datasets", make=make, facts={"digits": "digits"}))
+"""
+
+
+@pytest.mark.parametrize("made_by", ["make", "partial(make)", "lambda spec, store: make(spec, store)"])
+@pytest.mark.parametrize(
+    ("old", "new", "changes"),
+    [
+        ("return helper(spec)", "return helper(spec) + 1", True),
+        ("return 1", "return 2", True),
+        ('"digits"}', '"the digits"}', False),
+        ("return helper(spec)", "return helper(spec)  # of a spec", False),
+    ],
+)
+def test_the_function_that_makes_a_kind_of_artifact_is_part_of_its_key(
+    made_by: str, old: str, new: str, changes: bool, tmp_path: Path
+) -> None:
+    text = KIND.replace("make=make", f"make={made_by}")
+    keys = []
+    for content in (text, text.replace(old, new)):
+        module = load(content, tmp_path)
+        keys.append(key(module.Count()))
+        unregister_kind(module.Count)
+    assert (keys[0] != keys[1]) is changes
 
 
 def test_a_subclass_does_not_inherit_the_hash_of_its_base(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args
 
 from undertow.errors import SpecError
 from undertow.planning.workloads import Workload
+from undertow.study.class_source import add_source
 from undertow.study.references import Artifact, Reference
 
 if TYPE_CHECKING:
@@ -113,6 +114,8 @@ def register_kind(kind: ArtifactKind[Any], *, builtin: bool = False) -> None:
         # Loading a study file again creates new class objects, so that classes are compared by name.
         for spec in [spec for spec in _EXTENSIONS if spec.__qualname__ == kind.spec.__qualname__]:
             del _EXTENSIONS[spec]
+        if maker := kind.make or kind.task:
+            add_source(kind.spec, maker)
     (_BUILTIN if builtin else _EXTENSIONS)[kind.spec] = kind
 
 

@@ -10,7 +10,8 @@ The hash covers the syntax tree of
 - the top-level statement that defines the class, and
 - every top-level function, class, constant and import of the same file that these statements mention by
   name, directly or through another one. A base class in the same file is mentioned by the class statement;
-- base classes of the class that are specs in other files outside of the package.
+- base classes of the class that are specs in other files outside of the package;
+- of a kind of artifact, the function that makes it (`add_source`), with what it mentions in its file.
 
 Comments, formatting and docstrings do not change it, nor does code that the class does not use. It does not
 cover modules that the file imports, names that are only looked up at run time (`getattr`, `globals()`), and
@@ -22,7 +23,8 @@ import hashlib
 import json
 import sys
 import tokenize
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from undertow.errors import SpecError
@@ -30,6 +32,7 @@ from undertow.study.fields import Spec
 
 PACKAGE = __name__.partition(".")[0]
 HASH_DIGITS = 32
+LAMBDA = "<lambda>"  # the name of every function without one
 _ATTRIBUTE = "_source_hash"
 
 
@@ -41,27 +44,46 @@ def source_hash(kind: type) -> str:
 
     Raises SpecError if the class has no source file, as in `python -c` and in an interactive session.
     """
-    if kind.__module__.partition(".")[0] == PACKAGE:
+    if _is_ours(kind):
         return ""
     cached: str | None = vars(kind).get(_ATTRIBUTE)  # not getattr, which finds the hash of a base class
-    if cached is None:
-        bases = [source_hash(base) for base in kind.__bases__ if issubclass(base, Spec)]
-        text = json.dumps([_definition(kind), bases])
-        cached = hashlib.sha256(text.encode()).hexdigest()[:HASH_DIGITS]
-        setattr(kind, _ATTRIBUTE, cached)
-    return cached
+    return cached if cached is not None else _hashed(kind)
 
 
-def _definition(kind: type) -> Any:
-    """The definition of a class, and all that it depends on in its file, as JSON data."""
-    module = sys.modules.get(kind.__module__)
+def add_source(kind: type, maker: Callable[..., Any]) -> None:
+    """Makes the source code of the function that makes a kind of artifact part of its class's source code."""
+    while isinstance(maker, partial):
+        maker = maker.func
+    definition = maker if hasattr(maker, "__qualname__") else type(maker)
+    if not _is_ours(kind) and not _is_ours(definition):
+        _hashed(kind, definition)
+
+
+def _hashed(kind: type, *others: Any) -> str:
+    """The hash of a class's source code, and of other definitions, which is stored in the class."""
+    bases = [source_hash(base) for base in kind.__bases__ if issubclass(base, Spec)]
+    text = json.dumps([_definition(kind), bases, *map(_definition, others)])
+    found = hashlib.sha256(text.encode()).hexdigest()[:HASH_DIGITS]
+    setattr(kind, _ATTRIBUTE, found)
+    return found
+
+
+def _is_ours(definition: Any) -> bool:
+    return str(definition.__module__).partition(".")[0] == PACKAGE
+
+
+def _definition(defined: Any) -> Any:
+    """The definition of a class or function, and all that it depends on in its file, as JSON data."""
+    module = sys.modules.get(defined.__module__)
     path = getattr(module, "__file__", None)
     # A class inside a function or another class is covered by the whole top-level statement around it.
-    name = kind.__qualname__.partition(".")[0]
+    name = defined.__qualname__.partition(".")[0]
     statements = _statements(path) if path else {}
+    if path and name == LAMBDA:
+        statements = {**statements, LAMBDA: _lambdas(path, defined.__code__.co_firstlineno)}
     if all(isinstance(node, ast.Import | ast.ImportFrom) for node in statements.get(name, ())):
         raise SpecError(
-            f"{kind.__module__}.{kind.__qualname__}: its source code, which is part of the keys of its "
+            f"{defined.__module__}.{defined.__qualname__}: its source code, which is part of the keys of its "
             f"artifacts, was not found in {path or 'any file'}; define the class with a class statement in a "
             "Python file (a study file, or a module that it imports)"
         )
@@ -81,13 +103,8 @@ def _statements(path: str) -> Mapping[str, list[ast.AST]]:
     A name can be bound more than once. A compound statement (`if`, `try` …) belongs to every name in it, and
     one that changes an object in place to the object's name.
     """
-    try:
-        with tokenize.open(path) as file:  # honours an encoding declaration, as the interpreter does
-            tree = ast.parse(file.read())
-    except (OSError, SyntaxError):
-        return {}
     found: dict[str, list[ast.AST]] = {}
-    for statement in tree.body:
+    for statement in _tree(path).body:
         if isinstance(statement, ast.Import | ast.ImportFrom):
             for alias in statement.names:
                 bound = alias.asname or alias.name.partition(".")[0]
@@ -96,6 +113,20 @@ def _statements(path: str) -> Mapping[str, list[ast.AST]]:
             for name in dict.fromkeys(_bound(statement)):
                 found.setdefault(name, []).append(statement)
     return found
+
+
+def _lambdas(path: str, line: int) -> list[ast.AST]:
+    """The lambda functions that begin in a line of a file."""
+    return [node for node in ast.walk(_tree(path)) if isinstance(node, ast.Lambda) and node.lineno == line]
+
+
+def _tree(path: str) -> ast.Module:
+    """The syntax tree of a file; without statements if it cannot be read."""
+    try:
+        with tokenize.open(path) as file:  # honours an encoding declaration, as the interpreter does
+            return ast.parse(file.read())
+    except (OSError, SyntaxError):
+        return ast.Module([], [])
 
 
 def _single_import(statement: ast.Import | ast.ImportFrom, alias: ast.alias) -> ast.AST:
