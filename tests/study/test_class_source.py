@@ -186,6 +186,45 @@ def test_the_function_that_makes_a_kind_of_artifact_is_part_of_its_key(
     assert (keys[0] != keys[1]) is changes
 
 
+HELPER = "LIMIT = 3\n\ndef accept(text):\n    return len(text) < LIMIT\n\ndef other():\n    return 1\n"
+
+
+@pytest.mark.parametrize(
+    ("statement", "call", "old", "covered"),
+    [
+        ("from custom_rules import accept", "accept", "< LIMIT", True),
+        ("from custom_rules import accept", "accept", "LIMIT = 3", True),
+        ("from custom_rules import accept as ok", "ok", "LIMIT = 3", True),
+        ("from custom_rules import accept", "accept", "return 1", False),
+        ("import custom_rules", "custom_rules.accept", "LIMIT = 3", True),
+        ("import custom_rules as rules", "rules.accept", "LIMIT = 3", True),
+    ],
+)
+def test_code_in_a_module_next_to_the_file_is_part_of_the_key(
+    statement: str, call: str, old: str, covered: bool, tmp_path: Path
+) -> None:
+    """A filter is often a function that several study files import."""
+    text = f"from undertow import Trait\n{statement}\n\nclass Custom(Trait):\n    rule = {call}\n"
+    keys = []
+    for helper in (HELPER, HELPER.replace(old, {"< LIMIT": "<= LIMIT"}.get(old, old[:-1] + "4"))):
+        load(helper, tmp_path, "custom_rules")
+        keys.append(key(load(text, tmp_path).Custom(name="owl")))
+    assert (keys[0] != keys[1]) is covered
+
+
+def test_a_package_that_is_not_next_to_the_file_is_not_part_of_the_key(tmp_path: Path) -> None:
+    text = (
+        "from undertow import Trait\nfrom custom_rules import accept\n\n"
+        "class Custom(Trait):\n    rule = accept\n"
+    )
+    (tmp_path / "site-packages").mkdir()
+    keys = []
+    for helper in (HELPER, HELPER.replace("3", "4")):
+        load(helper, tmp_path / "site-packages", "custom_rules")
+        keys.append(key(load(text, tmp_path).Custom(name="owl")))
+    assert keys[0] == keys[1]
+
+
 def test_a_subclass_does_not_inherit_the_hash_of_its_base(tmp_path: Path) -> None:
     module = load(STUDY, tmp_path)
     assert source_hash(module.Base) != source_hash(module.Custom)

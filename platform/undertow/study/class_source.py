@@ -3,7 +3,7 @@
 The developers of a class in the package `undertow` increase its `version` when its results change. Users edit
 the traits, formats and judges in their study files without a version, and a sweep would silently reuse the
 artifacts of the old code. For these classes, the identity therefore contains a hash of the class's code, and
-of the code in the same file that it depends on.
+of the code in the user's files that it depends on.
 
 The hash covers the syntax tree of
 
@@ -13,9 +13,11 @@ The hash covers the syntax tree of
 - base classes of the class that are specs in other files outside of the package;
 - of a kind of artifact, the function that makes it (`add_source`), with what it mentions in its file.
 
-Comments, formatting and docstrings do not change it, nor does code that the class does not use. It does not
-cover modules that the file imports, names that are only looked up at run time (`getattr`, `globals()`), and
-values that an enclosing function passes to a class defined inside of it: give those as fields.
+What the statements import from modules next to the file is followed there; `import module` stands for the
+whole module. Comments, formatting and docstrings do not change the hash, nor does code that the class does
+not use. It does not cover other packages, imports with a star or a leading dot, names that are only looked up
+at run time (`getattr`, `globals()`), and values that an enclosing function passes to a class defined inside
+of it: give those as fields.
 """
 
 import ast
@@ -23,12 +25,14 @@ import hashlib
 import json
 import sys
 import tokenize
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
+from types import ModuleType
 from typing import Any
 
 from undertow.errors import SpecError
 from undertow.study.fields import Spec
+from undertow.study.user_modules import modules_next_to
 
 PACKAGE = __name__.partition(".")[0]
 HASH_DIGITS = 32
@@ -73,38 +77,69 @@ def _is_ours(definition: Any) -> bool:
 
 
 def _definition(defined: Any) -> Any:
-    """The definition of a class or function, and all that it depends on in its file, as JSON data."""
+    """The definition of a class or function, and all that it depends on in the user's files, as JSON data."""
     module = sys.modules.get(defined.__module__)
-    path = getattr(module, "__file__", None)
     # A class inside a function or another class is covered by the whole top-level statement around it.
     name = defined.__qualname__.partition(".")[0]
-    statements = _statements(path) if path else {}
+    statements = _statements(module)
+    path = getattr(module, "__file__", None)
     if path and name == LAMBDA:
         statements = {**statements, LAMBDA: _lambdas(path, defined.__code__.co_firstlineno)}
-    if all(isinstance(node, ast.Import | ast.ImportFrom) for node in statements.get(name, ())):
+    if all(map(_is_import, statements.get(name, ()))):
         raise SpecError(
             f"{defined.__module__}.{defined.__qualname__}: its source code, which is part of the keys of its "
             f"artifacts, was not found in {path or 'any file'}; define the class with a class statement in a "
             "Python file (a study file, or a module that it imports)"
         )
-    used = {name}
-    pending = [name]
+    files = {defined.__module__: statements}
+    near = {other.__name__: other for other in (modules_next_to(module) if module else ())}
+    used = {(defined.__module__, name)}
+    pending = list(used)
     while pending:
-        for mentioned in _names(statements[pending.pop()]):
-            if mentioned in statements and mentioned not in used:
-                used.add(mentioned)
-                pending.append(mentioned)
-    return {name: [_json(node) for node in statements[name]] for name in sorted(used)}
+        place, name = pending.pop()
+        mentioned = [(place, one) for one in _names(files[place][name])]
+        for other, names in _imported(files[place][name], near):
+            files.setdefault(other, _statements(near[other]))
+            mentioned += [(other, one) for one in names or files[other]]
+        for one in mentioned:
+            if one[1] in files[one[0]] and one not in used:
+                used.add(one)
+                pending.append(one)
+    own = defined.__module__
+    return {
+        name if place == own else f"{place}.{name}": [_json(node) for node in files[place][name]]
+        for place, name in sorted(used)
+    }
 
 
-def _statements(path: str) -> Mapping[str, list[ast.AST]]:
-    """The top-level statements of a file by the names that they bind, in the order of the file.
+def _imported(
+    statements: Iterable[ast.AST], modules: Collection[str]
+) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Those of `modules` that imports refer to, each with the names that are imported; () for all names."""
+    for statement in statements:
+        if isinstance(statement, ast.Import):
+            yield from ((alias.name, ()) for alias in statement.names if alias.name in modules)
+        elif isinstance(statement, ast.ImportFrom) and statement.module and not statement.level:
+            for alias in statement.names:
+                if (inner := f"{statement.module}.{alias.name}") in modules:
+                    yield inner, ()
+                elif statement.module in modules:
+                    yield statement.module, (alias.name,)
+
+
+def _is_import(node: ast.AST) -> bool:
+    return isinstance(node, ast.Import | ast.ImportFrom)
+
+
+def _statements(module: ModuleType | None) -> Mapping[str, list[ast.AST]]:
+    """The top-level statements of a module by the names that they bind, in the order of its file.
 
     A name can be bound more than once. A compound statement (`if`, `try` …) belongs to every name in it, and
     one that changes an object in place to the object's name.
     """
     found: dict[str, list[ast.AST]] = {}
-    for statement in _tree(path).body:
+    path = getattr(module, "__file__", None)
+    for statement in _tree(path).body if path else ():
         if isinstance(statement, ast.Import | ast.ImportFrom):
             for alias in statement.names:
                 bound = alias.asname or alias.name.partition(".")[0]

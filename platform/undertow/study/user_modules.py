@@ -10,6 +10,7 @@ from types import ModuleType
 from undertow.study.extensions import STUDY_MODULE
 
 PACKAGE = __name__.partition(".")[0]
+INSTALLED = frozenset(("site-packages", "dist-packages"))  # names of folders
 
 
 class _FolderFinder:
@@ -56,6 +57,27 @@ def user_modules() -> list[ModuleType]:
     folders = {file.parent for module in studies if (file := _file(module))}
     return studies + [
         module for name, module in loaded if module not in studies and _is_next_to(name, module, folders)
+    ]
+
+
+def modules_next_to(module: ModuleType) -> list[ModuleType]:
+    """The other loaded modules in the folder that a module was imported from.
+
+    Of an installed module, only those of the same package: its folder has those of all installed packages.
+    """
+    file, name = _file(module), module.__name__
+    if file is None:
+        return []
+    is_study = name.startswith(STUDY_MODULE)  # the name of its file may contain dots
+    depth = 0 if is_study else name.count(".") + (file.stem == "__init__")
+    folder, top = file.parents[depth], name.partition(".")[0]
+    is_installed = not INSTALLED.isdisjoint(folder.parts)
+    return [
+        other
+        for found, other in list(sys.modules.items())
+        if _is_next_to(found, other, {folder})
+        and other is not module
+        and (found.partition(".")[0] == top or not is_installed)
     ]
 
 
