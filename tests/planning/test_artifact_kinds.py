@@ -11,6 +11,7 @@ from rich.console import Console
 
 from tests.examples import REFERENCES, study
 from tests.filled_store import fill
+from tests.study.test_class_source import KIND, load
 from tests.sweep import small_study
 from tests.sweep.small_study import DIGIT_COUNT, WEIGHT_CHECK, ByWeights, DigitCount, WeightCheck
 from undertow.errors import SpecError
@@ -174,6 +175,15 @@ def test_registering_a_kind_again_replaces_it() -> None:
     """This happens when a study file is loaded twice in a process."""
     register_kind(DIGIT_COUNT)
     assert [kind.spec for kind in extensions()] == [WEIGHT_CHECK.spec, DIGIT_COUNT.spec]
+
+
+def test_a_class_of_the_same_name_in_another_module_is_another_kind(tmp_path: Path) -> None:
+    """A study may import kinds from several modules; the second must not replace the first."""
+    one = load(KIND, tmp_path, "custom_one")
+    other = load(KIND.replace('"count"', '"other_count"'), tmp_path, "custom_other")
+    assert {one.Count, other.Count} <= {kind.spec for kind in extensions()}
+    with pytest.raises(SpecError, match="'count': is the kind of Count in custom_one"):
+        load(KIND, tmp_path, "custom_third")
 
 
 def test_builtin_kinds_are_not_extensions() -> None:

@@ -107,16 +107,21 @@ def register_kind(kind: ArtifactKind[Any], *, builtin: bool = False) -> None:
         taken = known.get(kind.spec.kind)
         # All measurements are stored as kind "evaluation", so that every reader of rates finds them.
         is_measurement = kind.spec.kind == "evaluation"
-        if taken is not None and taken.__qualname__ != kind.spec.__qualname__ and not is_measurement:
+        if taken is not None and _name(taken) != _name(kind.spec) and not is_measurement:
             raise SpecError(
-                f"{place}.kind = {kind.spec.kind!r}: is the kind of {taken.__name__}; choose another name"
+                f"{place}.kind = {kind.spec.kind!r}: is the kind of {taken.__name__} in {taken.__module__}; "
+                "choose another name"
             )
         # Loading a study file again creates new class objects, so that classes are compared by name.
-        for spec in [spec for spec in _EXTENSIONS if spec.__qualname__ == kind.spec.__qualname__]:
+        for spec in [spec for spec in _EXTENSIONS if _name(spec) == _name(kind.spec)]:
             del _EXTENSIONS[spec]
         if maker := kind.make or kind.task:
             add_source(kind.spec, maker)
     (_BUILTIN if builtin else _EXTENSIONS)[kind.spec] = kind
+
+
+def _name(spec: type[Artifact]) -> tuple[str, str]:
+    return spec.__module__, spec.__qualname__
 
 
 def unregister_kind(spec: type[Artifact]) -> None:
