@@ -15,9 +15,9 @@ The hash covers the syntax tree of
 
 What the statements import from modules next to the file is followed there; `import module` stands for the
 whole module. Comments, formatting and docstrings do not change the hash, nor does code that the class does
-not use. It does not cover other packages, imports with a star or a leading dot, names that are only looked up
-at run time (`getattr`, `globals()`), and values that an enclosing function passes to a class defined inside
-of it: give those as fields.
+not use. It does not cover other packages, imports with a star or a leading dot, imports inside of functions
+and other statements, names that are only looked up at run time (`getattr`, `globals()`), and values that an
+enclosing function passes to a class defined inside of it: give those as fields.
 """
 
 import ast
