@@ -264,15 +264,19 @@ def judges(counts: Sequence[JudgeCounts]) -> Sheet:
 
 
 def base_rates(data: ReportData) -> Sheet:
-    """Rates of teachers, then of reference models, in the order of the study's words."""
+    """Rates of teachers, then of reference models, in the order of the study's words.
+
+    The trait of a teacher is named if it is not the word, such as that of a judged trait.
+    """
     order = list(dict.fromkeys(condition.word for condition in data.record.conditions))
     rates = sorted(data.base_rates(), key=lambda rate: order.index(rate.word) if rate.word in order else 0)
     rates.sort(key=lambda rate: (rate.model.startswith("reference"), rate.model))
     rows = []
     for rate in rates:
         kind, _, reference = rate.model.partition(" ")
+        trait = f", {rate.trait}" if kind == "teacher" and rate.trait != rate.word else ""
         exact = "–" if rate.exact is None else f"{rate.exact:.3f}"
-        rows.append((f"{kind} {short(reference)}", rate.word, f"{rate.sampled:.3f}", exact))
+        rows.append((f"{kind} {short(reference)}{trait}", rate.word, f"{rate.sampled:.3f}", exact))
     columns = [
         Column("model", "name"),
         Column("word"),
