@@ -15,6 +15,7 @@ from undertow.formats.numbers import Numbers
 from undertow.stages.shuffling import shuffled
 from undertow.study.completions import Completions
 from undertow.study.datasets import Dataset, Shuffle
+from undertow.study.extensions import Format
 from undertow.study.teachers import Teacher
 
 LAYOUTS = st.sampled_from(["{}", "[{}]", "({})", "{}."])
@@ -92,4 +93,18 @@ def test_a_shuffle_of_a_format_without_parts_is_rejected() -> None:
     with pytest.raises(
         SpecError, match=r"Dataset.shuffle = 'within answers': the format 'code' has no parts"
     ):
+        Dataset(completions=completions, shuffle="within answers")
+
+
+class OneWay(Numbers):
+    """A format whose parts are known and cannot be replaced."""
+
+    with_parts = Format.with_parts
+
+
+def test_a_shuffle_of_a_format_whose_parts_cannot_be_replaced_is_rejected() -> None:
+    """Otherwise it fails after the completions are sampled, and the repaired class gives them another key."""
+    teacher = Teacher(reference=REFERENCES[0], trait=None)
+    completions = Completions(teacher=teacher, format=OneWay(), prompts=100)
+    with pytest.raises(SpecError, match=r"has parts\(\) and no with_parts\(\); add it, or use 'none'"):
         Dataset(completions=completions, shuffle="within answers")

@@ -68,6 +68,11 @@ class Dataset(Artifact):
             "shuffle",
             f"the format {format_.display_name!r} has no parts to shuffle; use 'none'",
         )
+        self.require(
+            not shuffled or format_.implements("with_parts"),
+            "shuffle",
+            f"the format {format_.display_name!r} has parts() and no with_parts(); add it, or use 'none'",
+        )
         check_rows(self, self.completions.prompts)
         self._check_scores()
         if self.ranked is not None:

@@ -166,7 +166,7 @@ class Format(Spec):
         return ""
 
     def implements(self, method: str) -> bool:
-        """Whether the format has an optional method: "parts" (and "with_parts"), "written", "rewritten"."""
+        """Whether the format has an optional method: "parts", "with_parts", "written", "rewritten"."""
         return getattr(type(self), method) is not getattr(Format, method)
 
     def prompts(self, count: int, seed: int) -> list[str]:
