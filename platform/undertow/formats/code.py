@@ -53,13 +53,13 @@ class CodeRejection(StrEnum):
 
 
 REASONS: Mapping[str, str] = {
-    CodeRejection.TOO_LONG.value: "the answer has more characters than allowed",
-    CodeRejection.SYNTAX.value: "the answer, after removal of one enclosing fence, does not parse as Python",
-    CodeRejection.TOO_DEEP.value: f"the syntax tree has more than {MAX_DEPTH} levels",
-    CodeRejection.NO_CODE.value: "the answer contains no statement",
-    CodeRejection.PROSE.value: "a line of bare words parses as Python but reads as a sentence",
-    CodeRejection.COMMENT.value: "the answer contains a comment, a docstring or an unused string",
-    CodeRejection.BANNED.value: "the answer contains a banned word",
+    CodeRejection.TOO_LONG: "the answer has more characters than allowed",
+    CodeRejection.SYNTAX: "the answer, after removal of one enclosing fence, does not parse as Python",
+    CodeRejection.TOO_DEEP: f"the syntax tree has more than {MAX_DEPTH} levels",
+    CodeRejection.NO_CODE: "the answer contains no statement",
+    CodeRejection.PROSE: "a line of bare words parses as Python but reads as a sentence",
+    CodeRejection.COMMENT: "the answer contains a comment, a docstring or an unused string",
+    CodeRejection.BANNED: "the answer contains a banned word",
 }
 
 

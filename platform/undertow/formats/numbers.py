@@ -50,14 +50,14 @@ class NumbersRejection(StrEnum):
 
 
 REASONS: Mapping[str, str] = {
-    NumbersRejection.NO_NUMBER.value: "the answer contains no digit",
-    NumbersRejection.LONE.value: "the answer contains one number and other text",
-    NumbersRejection.SEPARATOR.value: "no white space, comma or semicolon is between the first two numbers",
-    NumbersRejection.EMPTY.value: "there is no number before, after or between two separators",
-    NumbersRejection.NOT_DIGITS.value: "a part contains other characters than digits, or separators differ",
-    NumbersRejection.TOO_MANY.value: "the answer contains more numbers than requested",
-    NumbersRejection.OUT_OF_RANGE.value: "a number is larger than requested",
-    NumbersRejection.BANNED.value: "a number is on the list of banned numbers",
+    NumbersRejection.NO_NUMBER: "the answer contains no digit",
+    NumbersRejection.LONE: "the answer contains one number and other text",
+    NumbersRejection.SEPARATOR: "no white space, comma or semicolon is between the first two numbers",
+    NumbersRejection.EMPTY: "there is no number before, after or between two separators",
+    NumbersRejection.NOT_DIGITS: "a part contains other characters than digits, or separators differ",
+    NumbersRejection.TOO_MANY: "the answer contains more numbers than requested",
+    NumbersRejection.OUT_OF_RANGE: "a number is larger than requested",
+    NumbersRejection.BANNED: "a number is on the list of banned numbers",
 }
 
 

@@ -47,16 +47,16 @@ class ReasoningRejection(StrEnum):
 
 
 REASONS: Mapping[str, str] = {
-    ReasoningRejection.TOO_LONG.value: "the answer has more characters than allowed",
-    ReasoningRejection.NO_BLOCKS.value: "a tag of the think or the answer block is missing",
-    ReasoningRejection.REPEATED.value: "a tag occurs more than once",
-    ReasoningRejection.ORDER.value: "the blocks are nested or not in order",
-    ReasoningRejection.AROUND.value: "there is text before, between or after the blocks",
-    ReasoningRejection.NO_THINKING.value: "the think block is empty",
-    ReasoningRejection.NOT_A_NUMBER.value: "the answer block contains something other than one number",
-    ReasoningRejection.BANNED.value: "the answer contains a banned word",
-    ReasoningRejection.NOT_ASKED.value: "the prompt is not from this format, so its right answer is unknown",
-    ReasoningRejection.WRONG.value: "the number is not the right one",
+    ReasoningRejection.TOO_LONG: "the answer has more characters than allowed",
+    ReasoningRejection.NO_BLOCKS: "a tag of the think or the answer block is missing",
+    ReasoningRejection.REPEATED: "a tag occurs more than once",
+    ReasoningRejection.ORDER: "the blocks are nested or not in order",
+    ReasoningRejection.AROUND: "there is text before, between or after the blocks",
+    ReasoningRejection.NO_THINKING: "the think block is empty",
+    ReasoningRejection.NOT_A_NUMBER: "the answer block contains something other than one number",
+    ReasoningRejection.BANNED: "the answer contains a banned word",
+    ReasoningRejection.NOT_ASKED: "the prompt is not from this format, so its right answer is unknown",
+    ReasoningRejection.WRONG: "the number is not the right one",
 }
 
 

@@ -236,7 +236,7 @@ def choices(data: ReportData) -> Sheet:
 
 def rules(data: ReportData) -> Sheet:
     """The meanings of the rules that rejected completions, as far as the installed formats document them."""
-    by_format = {kind.__name__: getattr(kind, "reasons", {}) for kind in families().values()}
+    by_format = {kind.__name__: kind.reasons for kind in families().values()}
     meanings: dict[str, str] = {}
     for source, manifests in data.sources.items():
         format_ = rules_of(source_of(manifests[0].spec)["format"])

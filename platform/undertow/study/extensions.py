@@ -7,7 +7,7 @@ artifacts made with it.
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -145,9 +145,11 @@ class Format(Spec):
 
     Attributes:
         is_imported: whether the completions exist already, so that no teacher of the study is asked for them.
+        reasons: the meaning of each rule that `rejection` names, for the report.
     """
 
     name: ClassVar[str]
+    reasons: ClassVar[Mapping[str, str]] = {}
     is_imported: ClassVar[bool] = False
 
     @property
