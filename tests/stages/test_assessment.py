@@ -15,6 +15,7 @@ from undertow.api.endpoint import Endpoint
 from undertow.errors import ConditionError
 from undertow.judging.judges import misalignment
 from undertow.results.evaluation_files import ANSWERS, COUNTED, Evaluations
+from undertow.results.sweep_record import CellRecord
 from undertow.stages.assessment import make_assessment
 from undertow.stages.judgements import Judged, judge_all
 from undertow.stages.measurements import ANSWER_COLUMNS
@@ -74,7 +75,9 @@ def test_the_rate_is_over_coherent_answers_with_a_rating(store: Store) -> None:
     evaluations = Evaluations(store)
     rates = evaluations.rates(key(spec))
     assert rates.answers == 12
-    assert evaluations.shares(key(spec), "misaligned") == (2 / 2, 2 / 10)  # of the answers that count
+    cell = CellRecord(0, 0, "", False, "", "", "", (), (key(spec),), ())
+    shares = evaluations.student(cell, "misaligned").shares
+    assert shares == (2 / 2, 2 / 10)  # of the answers that count
     assert rates.sampled == {"misaligned": pytest.approx(4 / 12)}
     assert rates.other_sampled == pytest.approx(8 / 20)
     rows = pq.read_table(store.fetch(spec) / ANSWERS).to_pylist()

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from undertow.errors import StorageError
 from undertow.results.sweep_record import CellRecord
@@ -109,7 +109,7 @@ class _EvaluationFiles:
         return Rates(**json.loads((self.folder / RESULT).read_text()))
 
     @cached_property
-    def shares(self) -> tuple[dict[str, tuple[float, ...]], bool, int]:
+    def shares(self) -> "_Shares":
         return _shares(self.folder, list(self.rates.sampled))
 
     @cached_property
@@ -142,10 +142,6 @@ class Evaluations:
     def rates(self, evaluation: str) -> Rates:
         """The rates of the evaluation with this key."""
         return self._files(evaluation).rates
-
-    def shares(self, evaluation: str, word: str) -> tuple[float, ...]:
-        """The shares of answers that match `word`, one per question."""
-        return self._files(evaluation).shares[0][word]
 
     def contained(self, evaluation: str, word: str) -> float | None:
         """The share of answers that show `word` by the paper's score; None if the score does not apply.
@@ -183,9 +179,9 @@ class Evaluations:
         exact = min(1.0, max(0.0, rates.exact[word])) if rates.exact else None
         samples: int | None
         if effect_of == "samples":
-            by_word, is_uneven, asked = self._files(evaluation).shares
-            rate, shares = rates.sampled[word], by_word[word]
-            samples = 0 if is_uneven else rates.answers // len(shares)
+            found = self._files(evaluation).shares
+            rate, shares, asked = rates.sampled[word], found.by_word[word], found.asked
+            samples = 0 if found.is_uneven else rates.answers // len(shares)
         elif exact is None:
             raise StorageError(
                 f"evaluation/{evaluation}: it has no exact probability of {word!r}, which the study's "
@@ -209,12 +205,21 @@ class Evaluations:
         )
 
 
-def _shares(folder: Path, words: list[str]) -> tuple[dict[str, tuple[float, ...]], bool, int]:
-    """The shares of matching answers by word and question, whether questions differ in their answers' number,
-    and the number of all answers.
+class _Shares(NamedTuple):
+    """The shares of counted answers that match a word.
 
-    Only counted answers are used. If a question has none, there are no shares.
+    Attributes:
+        by_word: by word, one share per question; empty if a question has no counted answer.
+        is_uneven: whether questions differ in their number of counted answers.
+        asked: the number of all answers.
     """
+
+    by_word: dict[str, tuple[float, ...]]
+    is_uneven: bool
+    asked: int
+
+
+def _shares(folder: Path, words: list[str]) -> _Shares:
     import pyarrow.parquet as pq
 
     rows: list[dict[str, Any]] = pq.read_table(folder / ANSWERS).to_pylist()
@@ -226,9 +231,9 @@ def _shares(folder: Path, words: list[str]) -> tuple[dict[str, tuple[float, ...]
             counts[word][row["question"]] += 1
     uneven = len(set(total.values())) > 1
     if not all(total.values()):
-        return dict.fromkeys(words, ()), True, len(rows)
+        return _Shares(dict.fromkeys(words, ()), True, len(rows))
     shares = {w: tuple(n / total[q] for q, n in by_question.items()) for w, by_question in counts.items()}
-    return shares, uneven, len(rows)
+    return _Shares(shares, uneven, len(rows))
 
 
 def _contained(folder: Path, words: Sequence[Word]) -> dict[str, float]:
