@@ -1,15 +1,17 @@
 """The outputs of an audit: printed tables, `audit.json` and `audit.html`."""
 
 import dataclasses
+from pathlib import Path
 
 from rich.markup import escape
 from rich.table import Table
 
-from undertow.auditing.make import BASELINES
-from undertow.auditing.page import html
+from undertow.auditing.finding import LEAST_EXPLAINED
+from undertow.auditing.make import BASELINES, SCORES
 from undertow.auditing.prose import conclusion, effect_text, probability_text
 from undertow.auditing.results import Audit, ModelResult
 from undertow.report.table_texts import decimal, json_text, new_table, p_value, percent, signed
+from undertow.report.templates import cut, template
 
 JSON, HTML = "audit.json", "audit.html"
 
@@ -68,7 +70,7 @@ def files(audit: Audit, key: str) -> dict[str, bytes]:
     content = {"key": key, "conclusion": conclusion(audit), **dataclasses.asdict(audit)}
     return {
         JSON: json_text(content, indent=1).encode(),
-        HTML: html(audit, key).encode(),
+        HTML: _page(audit, key).encode(),
     }
 
 
@@ -80,3 +82,30 @@ def metrics(audit: Audit) -> dict[str, float]:
         "explained": model.explained,
         **{f"AUC {name}": value for name, value in model.baselines.items()},
     }
+
+
+def _page(audit: Audit, key: str) -> str:
+    """The page: one HTML file without scripts, in the style of the reports of sweeps."""
+    return str(
+        template("audit.html.jinja", Path(__file__).parent).render(
+            audit=audit,
+            key=key,
+            conclusion=_unbroken(conclusion(audit)),
+            scores={score.name: score for score in SCORES},
+            baselines=BASELINES,
+            p_value=p_value,
+            effect_text=effect_text,
+            probability_text=probability_text,
+            decimal=decimal,
+            percent=lambda share, digits=0: _unbroken(percent(share, digits)),
+            signed=signed,
+            cut=cut,
+            repr=repr,
+            least_agreement=LEAST_EXPLAINED**0.5,
+        )
+    )
+
+
+def _unbroken(text: str) -> str:
+    """The text without line breaks between a number and its per cent sign."""
+    return text.replace(" %", "\u00a0%")
