@@ -6,7 +6,7 @@ from typing import Any
 from undertow.report import figure_style, text_layout
 from undertow.report.figure_style import BLUE, GREY, PALE
 from undertow.report.figures import axis_end, by_panel, condition_names, panel_title
-from undertow.report.page_tables import Column, Sheet
+from undertow.report.page_tables import Column, Sheet, numbers
 from undertow.report.table_texts import interval, p_value, signed
 from undertow.results.learning_curves import CurvePoint, LearningCurve
 from undertow.results.sweep_record import Record
@@ -72,17 +72,15 @@ def first_steps(curves: Sequence[LearningCurve]) -> Sheet:
                 signed(last.effect.effect),
             )
         )
-    numbers = ("first significant step", "effect there", "adj. p there", "effect at the end")
-    return Sheet(
-        [Column("condition", "name"), *(Column(name, "number") for name in numbers)], rows, stacks=True
-    )
+    names = ("first significant step", "effect there", "adj. p there", "effect at the end")
+    return Sheet([Column("condition", "name"), *numbers(*names)], rows, stacks=True)
 
 
 def points(curves: Sequence[LearningCurve]) -> Sheet:
     """All points of all curves, one row per condition and step."""
     is_exact = any(curve.effect_of == "exact" for curve in curves)
     other = "sampled effect" if is_exact else "exact effect"
-    numbers = ("step", "rate", "control", "effect", "interval", "adj. p", other, "n")
+    names = ("step", "rate", "control", "effect", "interval", "adj. p", other, "n")
     rows = [
         (
             name,
@@ -98,9 +96,7 @@ def points(curves: Sequence[LearningCurve]) -> Sheet:
         for name, curve in zip(condition_names(curves), curves, strict=True)
         for point in curve.points
     ]
-    return Sheet(
-        [Column("condition", "name"), *(Column(name, "number") for name in numbers)], rows, stacks=True
-    )
+    return Sheet([Column("condition", "name"), *numbers(*names)], rows, stacks=True)
 
 
 def _other(point: CurvePoint, is_exact: bool) -> str:

@@ -46,6 +46,11 @@ class Column(NamedTuple):
     kind: str = ""
 
 
+def numbers(*names: str) -> list[Column]:
+    """Columns of numbers."""
+    return [Column(name, "number") for name in names]
+
+
 class Sheet(NamedTuple):
     """A table of text; every row has one value per column."""
 
@@ -107,14 +112,14 @@ def details(rows: Sequence[EffectRow]) -> Sheet:
     by_substring = any(
         row.contained and signed(row.contained.effect) != signed(row.sampled.effect) for row in rows
     )
-    numbers = (
+    names = (
         "rate", "control", "adj. p", "equiv. p",
         *(("sampled rate", "sampled control", "sampled effect") if exact else ("exact effect",)),
         *(["substring effect"] if by_substring else []),
         "bootstrap", "other answers", "n",
     )  # fmt: skip
     return Sheet(
-        [Column("condition", "name"), *(Column(name, "number") for name in numbers)],
+        [Column("condition", "name"), *numbers(*names)],
         [
             (
                 name,
@@ -207,7 +212,7 @@ def funnels(data: ReportData) -> Sheet:
                 reasons or "none",
             )
         )
-    columns = [Column("trait, teacher", "name"), *(Column(name, "number") for name in names)]
+    columns = [Column("trait, teacher", "name"), *numbers(*names)]
     return Sheet([*columns, Column("rejected by rule", "wide")], rows, stacks=True)
 
 
@@ -230,8 +235,8 @@ def choices(data: ReportData) -> Sheet:
                 f"{mean['rows in the loss']:,.0f}",
             ]
         rows.append((source_name(source), *scores, *dose))
-    names = (*(name for _, name in shown), "tokens in the loss", "rows in the loss")
-    return Sheet([Column("data", "name"), *(Column(name, "number") for name in names)], rows, stacks=True)
+    columns = numbers(*(name for _, name in shown), "tokens in the loss", "rows in the loss")
+    return Sheet([Column("data", "name"), *columns], rows, stacks=True)
 
 
 def rules(data: ReportData) -> Sheet:
@@ -255,9 +260,9 @@ def source_name(source: DataSource) -> str:
 
 def judges(counts: Sequence[JudgeCounts]) -> Sheet:
     """The number of items that each judge received, kept, and did not rate; and its tokens."""
-    names = ("judged", "kept", "garbled", "refused", "tokens in", "tokens out")
+    columns = numbers("judged", "kept", "garbled", "refused", "tokens in", "tokens out")
     return Sheet(
-        [Column("judge"), Column("of"), *(Column(name, "number") for name in names)],
+        [Column("judge"), Column("of"), *columns],
         [(one.judge, one.of, *(f"{count:,}" for count in one[2:])) for one in counts],
         stacks=True,
     )
@@ -277,13 +282,7 @@ def base_rates(data: ReportData) -> Sheet:
         trait = f", {rate.trait}" if kind == "teacher" and rate.trait != rate.word else ""
         exact = "–" if rate.exact is None else f"{rate.exact:.3f}"
         rows.append((f"{kind} {short(reference)}{trait}", rate.word, f"{rate.sampled:.3f}", exact))
-    columns = [
-        Column("model", "name"),
-        Column("word"),
-        Column("sampled rate", "number"),
-        Column("exact rate", "number"),
-    ]
-    return Sheet(columns, rows)
+    return Sheet([Column("model", "name"), Column("word"), *numbers("sampled rate", "exact rate")], rows)
 
 
 def extension(kind: ExtensionRecord, data: ReportData) -> Sheet:
@@ -293,7 +292,7 @@ def extension(kind: ExtensionRecord, data: ReportData) -> Sheet:
         manifest = data.manifests.get(Address(kind.kind, key))
         facts = manifest.facts if manifest else {}
         rows.append((name, *(_fact(facts.get(fact)) for fact in kind.facts)))
-    return Sheet([Column("artifact", "name"), *(Column(fact, "number") for fact in kind.facts)], rows)
+    return Sheet([Column("artifact", "name"), *numbers(*kind.facts)], rows)
 
 
 def _fact(value: object) -> str:
@@ -318,7 +317,7 @@ def costs(waves: Sequence[WaveCost]) -> Sheet:
         *zip([cost.plan.wave for cost in waves], *(column.cells for column in columns), strict=True),
         ("all", *(column.total for column in columns)),
     ]
-    return Sheet([Column("wave"), *(Column(column.name, "number") for column in columns)], rows, stacks=True)
+    return Sheet([Column("wave"), *numbers(*(column.name for column in columns))], rows, stacks=True)
 
 
 def references(data: ReportData) -> Sheet:

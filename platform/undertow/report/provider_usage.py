@@ -6,7 +6,7 @@ The table has tokens and no prices, because prices change and depend on the acco
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from undertow.report.page_tables import Column, Sheet
+from undertow.report.page_tables import Column, Sheet, numbers
 from undertow.storage.manifest import Manifest
 from undertow.study.references import API
 
@@ -25,7 +25,7 @@ def usage_sheet(manifests: Iterable[Manifest]) -> Sheet:
                 counts[fact] += int(manifest.facts.get(fact) or 0)
             counts["answers"] += int(manifest.facts.get("rows", 0))  # completions count their answers as rows
     return Sheet(
-        [Column("model", "name"), Column("artifact"), *(Column(name, "number") for name in COLUMNS)],
+        [Column("model", "name"), Column("artifact"), *numbers(*COLUMNS)],
         [
             (model, kind, *(f"{count:,}" if count else "–" for count in counts.values()))
             for (model, kind), counts in usage.items()
