@@ -167,8 +167,6 @@ def _parameters(function: str) -> list[str]:
 
 def _names(owner: object) -> list[str]:
     """The public names of a module or an object of the package; none for those of other packages."""
-    if owner is undertow:
-        return list(undertow.__all__)  # its names are imported on first use, so that dir() lacks them
     module = owner.__name__ if isinstance(owner, ModuleType) else type(owner).__module__
     is_ours = module.partition(".")[0] == undertow.__name__
     return [name for name in dir(owner) if not name.startswith("_")] if is_ours else []
