@@ -145,7 +145,7 @@ def test_traits_with_the_same_word_have_no_matrix(tmp_path: Path) -> None:
     of = study("words", conditions=conditions(*traits), seeds=(0, 1))
     record = Record.of(fill(of, store, REFERENCES))
     assert confusions(record, Evaluations(store), {}) == []
-    rates = page_tables.base_rates(ReportData(record, Evaluations(store), [], []))
+    rates = page_tables.base_rates(ReportData(record, store, []))
     teachers = [(str(row[0]), str(row[1])) for row in rates.rows if str(row[0]).startswith("teacher")]
     named = [("teacher gpt2-0, owl once", "owl"), ("teacher gpt2-0, owl twice", "owl")]
     assert sorted(teachers) == [("teacher gpt2-0", "cat"), *named]
