@@ -42,20 +42,23 @@ def write_idx(folder: Path, *, zipped: bool) -> None:
             (folder / name).write_bytes(gzip.compress(content) if zipped else content)
 
 
-def write_parquet(folder: Path) -> None:
+def write_rows(folder: Path, split: str, rows: list[tuple[Bytes, object]]) -> None:
     import pyarrow
     import pyarrow.parquet
     from PIL import Image
 
+    table = []
+    for pixels, label in rows:
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, format="PNG")
+        table.append({"image": {"bytes": buffer.getvalue(), "path": None}, "label": label})
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(table), folder / f"{split}-00000-of-00001.parquet")
+
+
+def write_parquet(folder: Path) -> None:
     for split, count in (("train", 30), ("test", 20)):
-        rows = []
-        for pixels, label in zip(*pictures(count, count), strict=True):
-            buffer = io.BytesIO()
-            Image.fromarray(pixels).save(buffer, format="PNG")
-            rows.append({"image": {"bytes": buffer.getvalue(), "path": None}, "label": int(label)})
-        pyarrow.parquet.write_table(
-            pyarrow.Table.from_pylist(rows), folder / f"{split}-00000-of-00001.parquet"
-        )
+        pixels, labels = pictures(count, count)
+        write_rows(folder, split, list(zip(pixels, labels.tolist(), strict=True)))
 
 
 @pytest.mark.parametrize(
@@ -108,6 +111,22 @@ def not_parquet(folder: Path) -> None:
     (folder / "train.parquet").write_bytes(b"nothing")
 
 
+def images_of_two_sizes(folder: Path) -> None:
+    write_rows(folder, "train", [(np.zeros((size, size), np.uint8), 0) for size in (28, 32)])
+
+
+def labels_in_words(folder: Path) -> None:
+    write_rows(folder, "train", [(np.zeros((28, 28), np.uint8), "seven")])
+
+
+def no_rows(folder: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    empty = pyarrow.table({"image": pyarrow.array([], "string"), "label": pyarrow.array([], "int64")})
+    pyarrow.parquet.write_table(empty, folder / "train.parquet")
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -115,7 +134,10 @@ def not_parquet(folder: Path) -> None:
         (broken_gzip, "not an IDX file"),
         (missing_file, "no file t10k-labels"),
         (too_few_labels, "30 train images and 2 labels"),
-        (not_parquet, "not a parquet file"),
+        (not_parquet, r"train\*\.parquet: not parquet files"),
+        (images_of_two_sizes, r"train\*\.parquet: .* must have the same shape"),
+        (labels_in_words, r"train\*\.parquet: .* 'seven'"),
+        (no_rows, r"train\*\.parquet: .* at least one array"),
         (lambda folder: None, "neither MNIST's IDX files"),
     ],
 )

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from undertow.errors import UserError
+from undertow.errors import UserError, first_line
 from undertow.prompts.packs import located
 
 Pixels = NDArray[np.uint8]
@@ -129,23 +129,22 @@ def _read_idx(folder: Path, split: str, kind: str) -> Pixels:
 
 
 def _read_parquet(folder: Path, split: str) -> tuple[Pixels, Pixels]:
-    import pyarrow
     import pyarrow.parquet
 
     files = sorted(folder.rglob(f"{split}*.parquet"))
     if not files:
         raise UserError(f"--data {folder}: no {split}*.parquet among its parquet files")
     try:
-        rows = [
+        return _decode(
             row
             for file in files
             for row in pyarrow.parquet.read_table(file, columns=["image", "label"]).to_pylist()
-        ]
-    except (pyarrow.ArrowException, OSError) as error:
+        )
+    except Exception as error:  # Arrow, Pillow and NumPy raise many unrelated types
         raise UserError(
-            f"{files[0]}: not a parquet file with the columns image and label ({error})"
+            f"--data {folder}: {split}*.parquet: not parquet files with images of one size in the column "
+            f"image and numbers from 0 to 255 in the column label ({first_line(error)})"
         ) from None
-    return _decode(rows)
 
 
 def _from_hub(source: str) -> Images:
