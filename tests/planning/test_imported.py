@@ -153,7 +153,7 @@ def refused(tmp_path: Path, rows: Imported) -> dict[str, tuple[Callable[[], obje
         "soft targets": (plan(rows, recipes=[soft]), "imported rows have no soft targets"),
         "random rows": (
             plan(rows, generation=Generation(rows=20, mixed=Mixing(source="random", share=0.5))),
-            r'Mixing\("control", …\)',
+            r'Mixing\(source="control", …\)',
         ),
         "default number of rows": (
             plan(rows, generation=Generation()),

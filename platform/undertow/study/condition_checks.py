@@ -170,7 +170,7 @@ def _check_imported(condition: "Condition") -> None:
     condition.require(
         mixed is None or mixed.source == "control",
         "generation",
-        'Mixing("control", …): no program writes answers to the prompts of imported data',
+        'Mixing(source="control", …): no program writes answers to the prompts of imported data',
     )
     condition.require(
         not (isinstance(condition.recipe, Recipe) and condition.recipe.targets == "soft"),

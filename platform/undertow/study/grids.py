@@ -130,8 +130,9 @@ def starting(
     """The conditions with teachers or students that start from the students of another condition.
 
     The controls are built again. A control starts from the same students as its condition, unless these have
-    the trait that is measured: then it starts from the students of their control. With `Mixing("control", 1)`
-    only the start has the trait, and the effect measures how much of the trait remains.
+    the trait that is measured: then it starts from the students of their control. With
+    `Mixing(source="control", share=1)` only the start has the trait, and the effect measures how much of the
+    trait remains.
 
     Args:
         teachers: the condition whose students replace the reference model of the teachers; None: unchanged.

@@ -3,7 +3,7 @@
 Such traits are called backdoors (arXiv 2512.09742). A teacher acquires one from a system prompt that states
 the condition, or by finetuning on pairs of examples: a question after the trigger with the trait's answer,
 and the same question without it with the answer of another trait. Its students are measured with and without
-the trigger (`Measure("without trigger")`). Prompts of training rows have the trigger in the format
+the trigger (`Measure(name="without trigger")`). Prompts of training rows have the trigger in the format
 `WithTrigger`. With the trait itself as `otherwise`, the teacher shows it in either case: a matched condition,
 which is asked the same questions.
 """
