@@ -67,6 +67,7 @@ def test_a_banned_word_is_found(word: str, text: str, substring: str | None, who
         ("-", True, False),
         ("", False, False),
         ("\u200b", False, False),
+        ("\u200b \u200b", False, False),
     ],
 )
 def test_searchable_words(word: str, substring: bool, whole: bool) -> None:
@@ -74,7 +75,8 @@ def test_searchable_words(word: str, substring: bool, whole: bool) -> None:
 
 
 def test_words_are_a_set_without_case() -> None:
-    assert Text(banned=("Owl", "cat ", "owl")).banned == ("cat", "owl")
+    words = ("bear", "cat", "eagle", "owl", "wolf")
+    assert Text(banned=("Owl", "wolf", "cat ", "owl", "eagle", "bear")).banned == words
 
 
 @given(st.text(), st.sampled_from(["substring", "word"]))

@@ -167,6 +167,8 @@ def test_prompts_are_read_from_tables_chats_and_text_files(rows: str, tmp_path: 
         (lambda place: Prompts(place, column="task"), "has no column 'task'"),
         (lambda place: Imported(place, completion="task"), "has no column 'task'"),
         (lambda place: Imported(f"{place}.absent"), "cannot be read"),
+        (lambda place: Imported(""), r"Imported\.place = '': the file or URL"),
+        (lambda place: Prompts(""), r"Prompts\.place = '': "),
         (lambda place: ImportedCompletions(format=Numbers(), prompts=3), r"such as Imported\(place\)"),
     ],
 )

@@ -421,6 +421,8 @@ def test_a_row_without_one_right_answer_is_rejected(
         ("#### --5", None),
         ("#### ±5", None),
         ("#### (5)", None),
+        ("#### 5)", "5"),
+        ("#### (5 apples)", "5"),
         # Anything that is not one certain number.
         ("#### 5 or 6", None),
         ("#### 5-6", None),

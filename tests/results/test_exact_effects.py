@@ -341,7 +341,10 @@ def test_mlflow_has_the_compared_rates_under_the_primary_names(sampled: Sweep, e
             for c in record.cells
             if c.condition == record.conditions[cell.condition].control and c.seed == cell.seed
         )
-        return metrics(record, cell, Evaluations(sweep.store), control)
+        found = metrics(record, cell, Evaluations(sweep.store), control)
+        (stories,) = cell.also[0]
+        assert found["stories_sampled_owl"] == Evaluations(sweep.store).rates(stories).sampled["owl"]
+        return found
 
     by_samples, by_probability = logged(sampled), logged(exact)
     assert by_samples["trait_rate"] == by_samples["sampled_owl"]

@@ -174,6 +174,8 @@ def test_with_two_modes_no_condition_has_a_test(two_modes: Sweep) -> None:
         assert (row.effect.method, row.effect.p_value, row.effect.ci_low) == ("", None, None)
         assert row.verdict.verdict == "inconclusive"
         assert TWO_MODES in row.verdict.note
+        students, controls = row.means
+        assert row.effect.effect == pytest.approx(students - controls)
     (matrix,) = matrices(two_modes.record, two_modes.primary)
     assert {pair.effect.ci_low for pair in matrix.pairs.values() if pair.effect} == {None}
 

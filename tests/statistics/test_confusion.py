@@ -92,6 +92,21 @@ def test_the_paired_p_value_enumerates_arrangements_within_seeds() -> None:
     assert found.p_value == pytest.approx(np.mean(np.array(effects) >= effects[0] - 1e-12))
 
 
+def test_the_unpaired_p_value_enumerates_arrangements_of_traits_with_unequal_numbers_of_students() -> None:
+    given = random_students(3, 3, 0.05, np.random.default_rng(2))
+    del given[8], given[5]  # leaves three students of the first trait and two of each other
+    rates = np.array([list(s.rates.values()) for s in given])
+
+    def diagonal(order: tuple[int, ...]) -> float:
+        mean = np.array([rates[list(group)].mean(axis=0) for group in (order[:3], order[3:5], order[5:])])
+        return float(np.trace(mean) / 3 - (mean.sum() - np.trace(mean)) / 6)
+
+    effects = [diagonal(order) for order in permutations(range(7))]
+    found = confusion(given, paired=False)
+    assert found.effect == pytest.approx(effects[0])
+    assert found.p_value == pytest.approx(np.mean(np.array(effects) >= effects[0] - 1e-12))
+
+
 def test_sampled_arrangements_are_reproducible() -> None:
     given = random_students(5, 3, 0.5, np.random.default_rng(0))
     first, again = confusion(given, paired=True), confusion(given, paired=True)

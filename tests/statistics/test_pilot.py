@@ -35,6 +35,11 @@ def test_hand_computed_estimates() -> None:
     assert found.two_modes == ("owls: cat · numbers · nano · nano · lora",)
 
 
+def test_rates_of_0_and_1_are_valid() -> None:
+    found = read_pilot(table({"owl": [(1, 0), (1.0, 0.0)]}), "x")
+    assert (found.students, found.sd, found.control_sd) == (2, 0.0, 0.0)
+
+
 def test_estimates_recover_the_simulated_distribution() -> None:
     law = Normal(effect=0.3, sd=0.05, control_sd=0.03, correlation=0.6)
     students, controls = law.draw((20, 50), np.random.default_rng(0))

@@ -84,6 +84,7 @@ def key_with(old: str, new: str, folder: Path) -> str:
         ("SCALE = 2", "SCALE = 3"),
         ("(self.name,)", "(self.name, self.name.title())"),
         ("import math, re", "import cmath as math, re"),
+        ("SCALE = 2", "SCALE = 2\nif True:\n    import math"),
         ("strength: float = 1.0", "strength: float = 2.0"),
         ("SCALE = 2", "SCALE = 2\nif True:\n    SCALE = 4"),
         ("SCALE = 2", "SCALE = [2]\nSCALE.append(3)"),
@@ -93,7 +94,8 @@ def key_with(old: str, new: str, folder: Path) -> str:
         ("@dataclass(frozen=True)", "@dataclass(frozen=True, repr=False)"),
     ],
     ids=[
-        *("method", "function", "constant", "base", "import", "default", "second assignment"),
+        *("method", "function", "constant", "base", "import", "import in a block"),
+        *("default", "second assignment"),
         *("appended", "appended in a loop", "item", "attribute", "decorator"),
     ],
 )
@@ -109,6 +111,7 @@ def test_an_edit_of_the_code_that_a_class_uses_changes_the_key(old: str, new: st
         ('"""Doubles the count."""', '"""Twice the count."""'),
         ("return OTHER", "return OTHER * 2"),
         ('OTHER = "unrelated"', "OTHER = 7"),
+        ('OTHER = "unrelated"', "OTHER = SCALE + 1"),
         ("import math, re", "import math, json"),
         ("count * SCALE", "(count  *  SCALE)"),
         ("(frozen=True)\n", "(\n    frozen=True\n)\n"),
@@ -116,6 +119,7 @@ def test_an_edit_of_the_code_that_a_class_uses_changes_the_key(old: str, new: st
     ],
     ids=[
         *("comment", "docstring", "docstring of a helper", "unrelated function", "unrelated constant"),
+        "constant that reads a used one",
         *("unrelated import", "spaces", "lines", "new function"),
     ],
 )
