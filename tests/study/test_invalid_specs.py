@@ -10,9 +10,11 @@ import pytest
 
 from tests.examples import RECIPE, REFERENCES, study
 from undertow.errors import SpecError
+from undertow.formats.imported import Imported
 from undertow.formats.numbers import Numbers
 from undertow.formats.text import Text
 from undertow.formats.with_trigger import WithTrigger
+from undertow.nano import narrow_data
 from undertow.planning.cells import cell_of
 from undertow.study.completions import Completions, Sampling
 from undertow.study.datasets import Mixed
@@ -47,6 +49,7 @@ CONTROL = Teacher(reference=ONE, trait=None)
 SCORES = TokenScores(completions=ANSWERS, teacher=PROMPTED, control=CONTROL, candidates=9)
 HALF = Masked(choose="first", share=0.5)
 SHUFFLED = replace(TRAINED.generation, sampling=Sampling(top_logprobs=4), shuffle="within answers")
+NARROW = Imported(str(narrow_data.path("insecure")))
 EVALUATION = Evaluation(subject=ONE, questions=("Which?",), words=(OWL.word(),), samples=1)
 
 INVALID: list[tuple[str, Callable[[], object]]] = [
@@ -71,6 +74,7 @@ INVALID: list[tuple[str, Callable[[], object]]] = [
         "Teacher.finetuning",
         lambda: Teacher(reference=ONE, trait=OWL, student=STUDENT, finetuning=TRAINED.finetuning),
     ),
+    ("Sampling.max_tokens", lambda: Sampling(max_tokens=0)),
     ("Completions.prompts", lambda: ANSWERS.changed(prompts=0)),
     ("Completions.sampler", lambda: ANSWERS.changed(sampler=Sampler(model=TWO))),
     ("Sampler.skip", lambda: Sampler(model=ONE, skip=-1)),
@@ -97,6 +101,13 @@ INVALID: list[tuple[str, Callable[[], object]]] = [
         lambda: replace(TRAINED, recipe=replace(RECIPE, targets="soft"), generation=SHUFFLED),
     ),
     ("Condition.steering", lambda: replace(STEERED, teacher_start=TRAINED)),
+    ("Condition.steering", lambda: replace(STEERED, format=NARROW)),
+    ("Condition.finetuning", lambda: replace(TRAINED, format=NARROW)),
+    ("Condition.after", lambda: replace(TRAINED, finetuning=None, format=NARROW, after=TRAINED)),
+    (
+        "Condition.teacher_start",
+        lambda: replace(STEERED, steering=None, format=NARROW, teacher_start=TRAINED),
+    ),
     ("Condition.teacher", lambda: replace(STEERED, teacher=Reference("api:model"))),
     ("Misalignment.name", lambda: Misalignment(" ")),
     ("Triggered.name", lambda: Triggered(" ", trait=OWL, trigger="Now:")),
