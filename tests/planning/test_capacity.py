@@ -77,6 +77,7 @@ TRAINING: list[tuple[str, dict[str, Any], int, float]] = [
     ("gradients and states in CPU memory", {"offload": "optimizer"}, 1, 2),
     ("everything in CPU memory", {"offload": "parameters"}, 1, 0),
     ("one state of Lion", {"optimizer": "lion"}, 1, 2 + 4 + 4 + 4),
+    ("one state of SGD with momentum", {"optimizer": "sgd", "precision": "fp32"}, 1, 4 + 4 + 4),
     ("SGD without momentum", {"optimizer": "sgd", "betas": (0.0, 0.9), "precision": "fp32"}, 1, 4 + 4),
 ]
 

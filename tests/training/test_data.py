@@ -190,6 +190,8 @@ def test_soft_targets_cover_exactly_the_sampled_steps(tokenizer: Any) -> None:
     cat, eos = tokenizer.convert_tokens_to_ids(["cat", "<eos>"])
     assert one(tokenizer, TrainingRow("i", "cat", soft, [cat, eos]), soft=True).targets == 2
     assert one(tokenizer, TrainingRow("i", "cat cat", soft, [cat, cat]), soft=True).targets == 2
+    first = (soft[0][:1], soft[1][:1])
+    assert one(tokenizer, TrainingRow("i", "cat", first, [cat]), soft=True).targets == 1
     with pytest.raises(SpecError, match="2 recorded distributions for 1 sampled"):
         one(tokenizer, TrainingRow("i", "cat", soft, [cat]), soft=True)
     with pytest.raises(SpecError, match="top_logprobs"):
