@@ -18,7 +18,7 @@ from undertow.formats.numbers import Numbers
 from undertow.planning import timings
 from undertow.planning.plan import make
 from undertow.planning.resources import Machine
-from undertow.stages import finetuning, provider_jobs
+from undertow.stages import provider_jobs, ready_groups
 from undertow.stages.completions import GenerateShard
 from undertow.stages.evaluation import Evaluate
 from undertow.stages.training_listener import TrainingListener
@@ -246,7 +246,7 @@ def test_the_pace_of_training_counts_the_epochs_of_finished_models(
                 commit(model)
             return {}
 
-    monkeypatch.setattr(finetuning, "train", train)
+    monkeypatch.setattr(ready_groups, "train", train)
     monkeypatch.setattr(provider_jobs, "Jobs", Jobs)
     executors.make([whole, resumed, failed, remote], MACHINE)
     rows = 500 * 2 + 500  # rows × epochs of the two students that were made
@@ -264,7 +264,7 @@ def test_a_model_that_its_group_trains_at_the_second_attempt_has_not_failed(
             (folder / "model").write_text("")
         return {key(student(seed)): "--storage s3://bucket: cannot be read" for seed in (0, 1)}
 
-    monkeypatch.setattr(finetuning, "train", train)
+    monkeypatch.setattr(ready_groups, "train", train)
     executors.make([student(0), student(1)], MACHINE)
     assert set(executors.events.failures) == {key(student(1))}
 
@@ -286,7 +286,7 @@ def test_the_estimate_for_teachers_that_stop_early_is_their_duration(
         on.on_made(key(taught))
         return {}
 
-    monkeypatch.setattr(finetuning, "train", train)
+    monkeypatch.setattr(ready_groups, "train", train)
     executors.make([taught], MACHINE)
     assert timings.estimate("teachers", [taught], timings.read(executors.store)) == pytest.approx(30.0)
 
