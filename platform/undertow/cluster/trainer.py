@@ -19,6 +19,9 @@ def make_trainer(train: Any, *, on_gpu: bool, **settings: Any) -> Any:
     synchronizes calls of `ray.train.report`, which the workers do not make. Each takes about as long to start
     as a small training.
 
+    A group whose start fails while its workers connect is ended at once. Train only forgets it: if the node
+    of one worker was lost, the others would wait for it for half an hour, with GPUs that the next start needs.
+
     On a local Ray, no coordinator asks an autoscaler for nodes, and the workers inherit the environment
     instead of being started with a copy of it, for which Ray starts each of them twice.
 
@@ -29,7 +32,20 @@ def make_trainer(train: Any, *, on_gpu: bool, **settings: Any) -> Any:
     from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
     from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
     from ray.train.v2._internal.execution.controller import TrainController
+    from ray.train.v2._internal.execution.worker_group import WorkerGroup
     from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+    class EndedWorkerGroup(WorkerGroup):
+        def _start(self) -> None:
+            try:
+                super()._start()
+            except Exception:
+                if self.has_started():
+                    self.abort()
+                raise
+
+    class Controller(TrainController):
+        worker_group_cls = EndedWorkerGroup
 
     class Trainer(DataParallelTrainer):
         def _create_default_callbacks(self) -> list[Any]:
@@ -42,7 +58,7 @@ def make_trainer(train: Any, *, on_gpu: bool, **settings: Any) -> Any:
             if is_local():
                 _without_environments()
                 arguments["scaling_policy"] = _without_coordinator(arguments["scaling_policy"])
-            controller = TrainController(**arguments)
+            controller = Controller(**arguments)
             asyncio.run(controller.run())
             return controller.get_result()
 
