@@ -167,10 +167,10 @@ def test_probes_agree_as_far_as_their_scores_of_control_rows_correlate(
 ) -> None:
     data = data_of(model, tmp_path, EVEN)
     assert agreement(data) == {}  # one probe per trait
-    data.bank = Bank(TRAITS, TAUGHT, seeds=2)
+    data.bank = Bank(TRAITS, TAUGHT, seeds=3)
     rng = np.random.default_rng(0)
     same, other, common = (rng.normal(size=(len(data.rows), 1)) for _ in range(3))
-    noise = rng.normal(size=(2, len(data.rows), 2))
+    noise = rng.normal(size=(2, len(data.rows), 3))
     noise[:, data.is_audited] *= 1000  # audited rows do not count
     owl, cat = same + noise[0], other + noise[1] + 10 * common
     data.ratios = {TRAITS[0]: owl + 10 * common, TRAITS[1]: cat}

@@ -134,6 +134,15 @@ def test_the_pair_of_a_failed_student_is_excluded_and_noted(record: Record, stor
     assert "1 of 5 seeds have no result" in row.verdict.note
 
 
+def test_a_condition_without_a_student_has_no_row_and_leaves_the_others_as_they_are(
+    record: Record, store: Store, rows: list[EffectRow]
+) -> None:
+    gone, *others = rows
+    failures = {cell.student: "out of memory" for cell in record.cells if cell.condition == gone.number}
+    found = effects(record, Evaluations(store), failures)
+    assert [(row.number, row.effect) for row in found] == [(row.number, row.effect) for row in others]
+
+
 def test_a_failed_control_affects_every_condition_that_is_compared_with_it(
     record: Record, store: Store
 ) -> None:
