@@ -19,8 +19,8 @@ def make_trainer(train: Any, *, on_gpu: bool, **settings: Any) -> Any:
     synchronizes calls of `ray.train.report`, which the workers do not make. Each takes about as long to start
     as a small training.
 
-    A group whose start fails while its workers connect is ended at once. Train only forgets it: if the node
-    of one worker was lost, the others would wait for it for half an hour, with GPUs that the next start needs.
+    A group whose start fails while its workers connect is ended at once. Train only forgets it: if a worker's
+    node was lost, the others would wait for it for half an hour, with the GPUs that the next start needs.
 
     On a local Ray, no coordinator asks an autoscaler for nodes, and the workers inherit the environment
     instead of being started with a copy of it, for which Ray starts each of them twice.
