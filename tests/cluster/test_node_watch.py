@@ -15,12 +15,12 @@ LATE = PATIENCE + 1
         pytest.param([(0, 2), (60, 4), (LATE, 2)], [], id="two short losses"),
         pytest.param(
             [(0, 2), (LATE, 2), (2 * LATE, 0)],
-            ["waiting for nodes: 2 GPUs are up, and the sweep needs 4"],
+            ["waiting for nodes: 2 of the 4 GPUs are up"],
             id="a lasting loss is reported once",
         ),
         pytest.param(
             [(0, 0), (LATE, 0), (2 * LATE, 4), (3 * LATE, 4)],
-            ["waiting for nodes: 0 GPUs", "nodes are back: 4 GPUs are up"],
+            ["waiting for nodes: 0 of the 4 GPUs", "nodes have joined: 4 GPUs are up"],
             id="nodes that join",
         ),
     ],

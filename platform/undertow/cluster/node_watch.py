@@ -40,7 +40,7 @@ class NodeWatch:
         """Takes the number of GPUs or CPUs that are up at a time in seconds."""
         if up >= self.needed:
             if self._reported:
-                self.report(f"nodes are back: {up:g} {self.unit} are up, the sweep continues")
+                self.report(f"nodes have joined: {up:g} {self.unit} are up, and the sweep continues")
             self._since, self._reported = None, False
             return
         self._since = now if self._since is None else self._since
@@ -48,8 +48,8 @@ class NodeWatch:
             self._reported = True
             fewer = f" and run it again with a smaller {self.flag}" if self.needed > 1 else ""
             self.report(
-                f"waiting for nodes: {up:g} {self.unit} are up, and the sweep needs {self.needed:g} at once; "
-                "it continues when they have joined. If they will not, end it with Ctrl-C"
+                f"waiting for nodes: {up:g} of the {self.needed:g} {self.unit} are up that the sweep needs at "
+                "once; it continues when the others have joined. If they will not, end it with Ctrl-C"
                 f"{fewer}: finished work is kept"
             )
 
