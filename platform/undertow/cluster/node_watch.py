@@ -48,8 +48,8 @@ class NodeWatch:
             self._reported = True
             fewer = f" and run it again with a smaller {self.flag}" if self.needed > 1 else ""
             self.report(
-                f"waiting for nodes: {up:g} of the {self.needed:g} {self.unit} are up that the sweep needs at "
-                "once; it continues when the others have joined. If they will not, end it with Ctrl-C"
+                f"waiting for nodes: {up:g} of the {self.needed:g} {self.unit} are up that the sweep needs "
+                "at once; it continues when the others have joined. If they will not, end it with Ctrl-C"
                 f"{fewer}: finished work is kept"
             )
 
