@@ -48,6 +48,7 @@ GPT2: Dimensions = {
     "mlp.c_proj.weight": (INNER, WIDTH),
     "mlp.c_proj.bias": (WIDTH,),
 }
+PYTHIA: Dimensions = {"query_key_value.weight": (3 * WIDTH, WIDTH), "dense.weight": (WIDTH, WIDTH)}
 FUSED: Dimensions = {
     "mlp.experts.gate_up_proj": (2, 2 * INNER, WIDTH),
     "mlp.experts.down_proj": (2, WIDTH, INNER),
@@ -62,6 +63,11 @@ MODELS: dict[str, tuple[str, str, Dimensions]] = {
     ),
     "fused": ("gpt_oss", "GptOssForCausalLM", {**HEAD, **named(("", ATTENTION), ("", FUSED))}),
     "gpt2": ("gpt2", "GPT2LMHeadModel", {"wte.weight": (9, WIDTH), **named(("", GPT2), stack="h")}),
+    "pythia": (
+        "gpt_neox",
+        "GPTNeoXForCausalLM",
+        {"embed_out.weight": (9, WIDTH), **named(("attention.", PYTHIA), stack="gpt_neox.layers")},
+    ),
 }
 
 
@@ -117,6 +123,7 @@ REFUSED: list[tuple[str, Trainable, str]] = [
     ("mixture", LoRA(targets=("shared_experts.up_proj",)), "'shared_experts.up_proj' includes the experts"),
     ("mixture", LoRA(targets=("gate",)), "'gate' includes the experts of m or their router"),
     ("fused", LoRA(targets=("q_proj", "down_proj")), "'down_proj' includes the experts"),
+    ("pythia", LoRA(), "LoRA.targets: m has no 'q_proj'; available: dense, query_key_value"),
 ]
 ACCEPTED: list[tuple[str, Trainable]] = [
     ("llama", LoRA(layers=(1,))),
@@ -129,6 +136,8 @@ ACCEPTED: list[tuple[str, Trainable]] = [
     ("mixture", Parameters(("model.layers.0.mlp.experts.gate_up_proj",))),  # named differently in files
     ("fused", LoRA(targets=("attention",))),
     ("gpt2", Parameters(("transformer.h.1.mlp.c_proj.bias", "transformer.wte.weight"))),
+    ("pythia", LoRA(targets=("query_key_value", "dense"))),
+    ("pythia", Parameters(("lm_head.weight",))),  # embed_out.weight in the files
 ]
 
 
@@ -167,6 +176,8 @@ def test_names_that_transformers_changes_are_left_to_the_training(tmp_path: Path
         check_trainable(replace(RECIPE, trainable=LoRA(layers=(1,))), reference)
     assert {"gemma3", "mixtral", "qwen3_moe", "GPTNeoXForCausalLM"} <= (renamed_models() or set())
     assert {"llama", "qwen2", "qwen3", "gpt2", "mistral", "phi3"}.isdisjoint(renamed_models() or set())
+    inside = renamed_models(inside=True) or frozenset[str]()
+    assert {"gemma3", "mixtral", "qwen3_moe"} <= inside and "GPTNeoXForCausalLM" not in inside
 
 
 @pytest.mark.parametrize(

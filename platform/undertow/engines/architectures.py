@@ -9,6 +9,8 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from undertow.engines.weight_files import OUTER
+
 # Language models that vLLM 0.32 serves without adapters (a test derives the same list from vLLM's source).
 # Architectures that vLLM does not implement (OLMo 2, GPT-NeoX) run through transformers' code, with adapters.
 WITHOUT_ADAPTERS = frozenset(
@@ -104,22 +106,36 @@ def gguf_splits() -> frozenset[str]:
 
 
 @cache
-def renamed_models() -> frozenset[str] | None:
+def renamed_models(*, inside: bool = False) -> frozenset[str] | None:
     """Model types and classes whose files may name tensors differently from transformers' models.
 
     Such are mixtures of experts and multimodal models. None if transformers is not installed.
+
+    Args:
+        inside: leaves out models that rename nothing but embeddings and the output layer, such as GPT-NeoX.
     """
     source = _source("conversion_mapping.py")
     if source is None:
         return None
-    keys: list[ast.expr | None] = []
+    changes: list[tuple[ast.expr | None, ast.expr]] = []
     for node in ast.walk(source):
         if isinstance(node, ast.Dict):
-            keys += node.keys
+            changes += zip(node.keys, node.values, strict=True)
         elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Subscript):
-            keys.append(node.targets[0].slice)
-    constants = [key.value for key in keys if isinstance(key, ast.Constant)]
-    return frozenset(name for name in constants if isinstance(name, str))
+            changes.append((node.targets[0].slice, node.value))
+    return frozenset(
+        name.value
+        for name, change in changes
+        if isinstance(name, ast.Constant)
+        and isinstance(name.value, str)
+        and not (inside and _is_outside(change))
+    )
+
+
+def _is_outside(change: ast.expr) -> bool:
+    """Whether a list of renamings is about embeddings and the output layer only."""
+    renamings = [ast.unparse(one) for one in change.elts] if isinstance(change, ast.List) else []
+    return bool(renamings) and all(any(name in one for name in OUTER) for one in renamings)
 
 
 def _keys(file: str, name: str) -> list[str]:

@@ -113,7 +113,7 @@ def _check_targets(lora: LoRA, reference: Reference) -> None:
     modules = _linear_modules(tensors)
     available = ", ".join(sorted({_leaf(name) for name in modules if BLOCK.search(name)}))
     _check_experts(lora, reference, available)
-    if not modules or _has_other_names(reference):
+    if not modules or _has_other_names(reference, inside=True):
         return
     for target in lora.targets:
         if target not in (ALL_LINEAR, *GROUPS) and not any(_is_target(name, target) for name in modules):
@@ -157,9 +157,9 @@ def check_parameters(parameters: Parameters, reference: Reference, place: str = 
         raise SpecError(f"{place}: {reference.name} has no parameter {missing[0]!r}; {hint}")
 
 
-def _has_other_names(reference: Reference) -> bool:
-    """Whether transformers' model may name its parameters differently from the files."""
-    config, renamed = config_of(reference), architectures.renamed_models()
+def _has_other_names(reference: Reference, *, inside: bool = False) -> bool:
+    """Whether transformers' model may name its parameters, or those `inside`, differently from the files."""
+    config, renamed = config_of(reference), architectures.renamed_models(inside=inside)
     if renamed is None or "text_config" in config or _experts(tensors_of(reference)):
         return True
     return not renamed.isdisjoint((config.get("model_type"), architecture_of(reference)))
