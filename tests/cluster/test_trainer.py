@@ -90,41 +90,55 @@ import ray.train
 
 from undertow.cluster import trainer
 from undertow.cluster.connection import connect
+from undertow.cluster.worker_failures import TRAINING, in_words
 
 real = trainer._connect
 
 
 class Trial:
-    def train(self, folder, cpus):
-        first = Path(folder) / "first"
+    def train(self, folder, times, cpus):
+        losses = Path(folder) / "losses"
 
-        def lost_once(address, port, rank, world):
-            if rank == 0 and not first.exists():
+        def lost(address, port, rank, world):
+            before = len(losses.read_text()) if losses.exists() else 0
+            if before == times:
+                real(address, port, rank, world)
+            elif rank == 0:
                 time.sleep(600)  # waits for the others, as torch does
-            if rank == 1 and not first.exists():
-                first.touch()
+            else:
+                losses.write_text("x" * (before + 1))
                 os._exit(1)
-            real(address, port, rank, world)
 
-        trainer._connect = lost_once
-        trainer.make_trainer(
-            lambda settings: (Path(folder) / "trained").touch(),
-            on_gpu=False,
-            train_loop_config={},
-            scaling_config=ray.train.ScalingConfig(num_workers=2, resources_per_worker={"CPU": cpus / 2}),
-            run_config=ray.train.RunConfig(storage_path=f"{folder}/state"),
-        ).fit()
+        trainer._connect = lost
+        settings = {
+            "scaling_config": ray.train.ScalingConfig(num_workers=2, resources_per_worker={"CPU": cpus / 2}),
+            "run_config": ray.train.RunConfig(
+                storage_path=f"{folder}/state", failure_config=ray.train.FailureConfig(max_failures=1)
+            ),
+        }
+        try:
+            trainer.make_trainer(print, on_gpu=False, train_loop_config={}, **settings).fit()
+        except Exception as error:
+            return f"{len(losses.read_text())} losses: {in_words(error, TRAINING)}"
+        return "trained"
 
 
 with connect():
     cpus = ray.cluster_resources()["CPU"]
-    ray.get(ray.remote(num_cpus=0)(Trial).remote().train.remote(sys.argv[1], cpus))
+    print(ray.get(ray.remote(num_cpus=0)(Trial).remote().train.remote(sys.argv[1], int(sys.argv[2]), cpus)))
 """
 
 
 @pytest.mark.stack
 @pytest.mark.timeout(180)
-def test_workers_that_wait_for_one_that_was_lost_leave_their_cpus_to_the_next_start(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", LOST_WHILE_CONNECTING, str(tmp_path)]
-    subprocess.run(command, capture_output=True, text=True, check=True, timeout=150)
-    assert (tmp_path / "trained").exists()
+@pytest.mark.parametrize(
+    ("times", "begins"),
+    [
+        pytest.param(1, "trained", id="the others leave their CPUs to the next start"),
+        pytest.param(9, "2 losses: its process was killed or crashed", id="not started again without end"),
+    ],
+)
+def test_a_worker_that_is_lost_while_it_connects(times: int, begins: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", LOST_WHILE_CONNECTING, str(tmp_path), str(times)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=150)
+    assert done.stdout.splitlines()[-1].startswith(begins)

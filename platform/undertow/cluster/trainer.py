@@ -21,6 +21,8 @@ def make_trainer(train: Any, *, on_gpu: bool, **settings: Any) -> Any:
 
     A group whose start fails while its workers connect is ended at once. Train only forgets it: if a worker's
     node was lost, the others would wait for it for half an hour, with the GPUs that the next start needs.
+    Train would also start workers that die at each start again without end. Here such a start counts for
+    `FailureConfig.max_failures`, and its error has the reason.
 
     On a local Ray, no coordinator asks an autoscaler for nodes, and the workers inherit the environment
     instead of being started with a copy of it, for which Ray starts each of them twice.
@@ -31,7 +33,9 @@ def make_trainer(train: Any, *, on_gpu: bool, **settings: Any) -> Any:
     """
     from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
     from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+    from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError
     from ray.train.v2._internal.execution.controller import TrainController
+    from ray.train.v2._internal.execution.failure_handling import DefaultFailurePolicy, FailureDecision
     from ray.train.v2._internal.execution.worker_group import WorkerGroup
     from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
@@ -39,10 +43,22 @@ def make_trainer(train: Any, *, on_gpu: bool, **settings: Any) -> Any:
         def _start(self) -> None:
             try:
                 super()._start()
-            except Exception:
+            except Exception as error:
                 if self.has_started():
                     self.abort()
+                if isinstance(error, WorkerGroupStartupFailedError) and error.__cause__:
+                    raise WorkerGroupStartupFailedError(str(error.__cause__)) from error
                 raise
+
+    class Policy(DefaultFailurePolicy):
+        failed_starts = 0
+
+        def make_decision(self, training_failed_error: Any) -> Any:
+            failure = getattr(training_failed_error, "controller_failure", None)
+            self.failed_starts += isinstance(failure, WorkerGroupStartupFailedError)
+            if self.failed_starts > self.failure_config.max_failures:
+                return FailureDecision.RAISE
+            return super().make_decision(training_failed_error)
 
     class Controller(TrainController):
         worker_group_cls = EndedWorkerGroup
@@ -58,6 +74,7 @@ def make_trainer(train: Any, *, on_gpu: bool, **settings: Any) -> Any:
             if is_local():
                 _without_environments()
                 arguments["scaling_policy"] = _without_coordinator(arguments["scaling_policy"])
+            arguments["failure_policy"] = Policy(self.run_config.failure_config)
             controller = Controller(**arguments)
             asyncio.run(controller.run())
             return controller.get_result()
