@@ -15,7 +15,7 @@ LATE = PATIENCE + 1
         pytest.param([(0, 2), (60, 4), (LATE, 2)], [], id="two short losses"),
         pytest.param(
             [(0, 2), (LATE, 2), (2 * LATE, 0)],
-            ["waiting for nodes: 2 of the 4 GPUs are up"],
+            ["waiting for nodes: 2 of the 4 GPUs that the sweep needs at once are up"],
             id="a lasting loss is reported once",
         ),
         pytest.param(

@@ -1,4 +1,4 @@
-"""Reports when a sweep waits because too few nodes are up, and when they are back.
+"""Reports when a sweep waits because too few nodes are up, and when enough have joined.
 
 Ray queues work that no node can hold, without an error: nodes may be added. The loss of spot nodes for good
 would otherwise look like slow progress.
@@ -25,7 +25,7 @@ class NodeWatch:
     Attributes:
         needed: GPUs or CPUs of the largest worker group or engine.
         unit: "GPUs" or "CPUs".
-        flag: that of `jobs/sweep.py` which says how many.
+        flag: the option of `jobs/sweep.py` that sets `needed`.
         report: called with one line when the sweep has waited for `PATIENCE`, and one when it continues.
     """
 
@@ -48,15 +48,15 @@ class NodeWatch:
             self._reported = True
             fewer = f" and run it again with a smaller {self.flag}" if self.needed > 1 else ""
             self.report(
-                f"waiting for nodes: {up:g} of the {self.needed:g} {self.unit} are up that the sweep needs "
-                "at once; it continues when the others have joined. If they will not, end it with Ctrl-C"
+                f"waiting for nodes: {up:g} of the {self.needed:g} {self.unit} that the sweep needs at once "
+                "are up; it continues when the others have joined. If they will not, end it with Ctrl-C"
                 f"{fewer}: finished work is kept"
             )
 
 
 @contextmanager
 def watched_nodes(machine: Machine, trains: bool, report: Callable[[str], object]) -> Iterator[None]:
-    """Watches the nodes of a cluster while the block runs. A Ray that the sweep has started has one node.
+    """Watches the nodes of a cluster while the block runs. A Ray that the sweep started is not watched.
 
     Args:
         trains: whether worker groups train models.

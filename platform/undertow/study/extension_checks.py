@@ -1,8 +1,8 @@
 """Checks of traits, formats and judges that a user defined: whether their methods return what they must.
 
 A sweep calls these methods in other processes, hours after the study file was read. The checks call them when
-the study is defined, so that an error is reported with the line of the user's code before anything runs. What
-a format or judge says about a model's answers is checked when it says so (`reply_of`, `rejection_of`).
+the study is defined, so that an error is reported with the line of the user's code before anything runs. The
+replies and rejections of a model's answers are checked at every call (`reply_of`, `rejection_of`).
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ CALLED_FOR = 20  # prompts and examples
 
 
 def check_extensions(*specs: Spec | None) -> None:
-    """Raises SpecError for a user's trait or format, at any depth, whose methods return something else.
+    """Raises SpecError for a user's trait or format, at any depth, whose methods return a wrong result.
 
     Judges are not called: they may rely on the rules of the format, which the rows that they see have passed.
     """
@@ -63,7 +63,7 @@ def _check_found(found: object, again: object, count: int, place: str) -> None:
 
 
 def reply_of(judge: Judge, prompt: str, completion: str) -> str:
-    """A judge's own reply to a row. Raises SpecError if it is no text."""
+    """A judge's own reply to a row. Raises SpecError if it is not a string."""
     reply = _called(judge, "reply", prompt, completion)
     if not isinstance(reply, str):
         raise SpecError(f"{type(judge).__name__}.reply returned {reply!r:.200}; it must return a text")
