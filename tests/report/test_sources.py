@@ -14,9 +14,11 @@ from undertow.report import page_tables
 from undertow.report.figures import panel_recipes, traits_figure
 from undertow.report.gather import ReportData
 from undertow.report.make import confusions, make_report
-from undertow.report.prose import method_notes
+from undertow.report.matrix import matrices
+from undertow.report.prose import method_notes, verdict_lines
 from undertow.report.viewer import viewer_rows, viewer_tables
 from undertow.report.viewer_tables import COMPLETIONS
+from undertow.results.effect_rows import effects
 from undertow.results.evaluation_files import Evaluations
 from undertow.results.sweep_record import Record
 from undertow.storage.store import Store
@@ -120,6 +122,27 @@ def test_each_row_of_a_matrix_is_compared_with_its_own_control(tmp_path: Path) -
     ((_, found),) = confusions(record, Evaluations(store), {})
     assert found.traits == ("owl", "cat")
     assert found.differences == ((0.0, 0.0), (-1.0, 0.0))
+
+
+def test_models_that_start_from_students_are_counted_apart_and_have_a_matrix_of_their_own(
+    tmp_path: Path,
+) -> None:
+    (owl, control) = conditions(OWL)
+    shorter = replace(RECIPE, name="shorter", epochs=1)
+    further = starting([replace(owl, recipe=shorter), *with_controls([owl])[1:]], students=owl)
+    of = study("further", conditions=(*further, owl, control), seeds=(0, 1))
+    store = Store(str(tmp_path))
+    record = Record.of(fill(of, store, REFERENCES))
+    rows = effects(record, Evaluations(store), {})
+    assert [line.partition(",")[0] for line in verdict_lines(record, rows, {})] == [
+        "Same initialisation: of 1 condition",
+        "Further training: of 1 condition",
+    ]
+    name = owl.student.name
+    assert [(matrix.teachers, matrix.students) for matrix in matrices(record, rows)] == [
+        ((name,), (f"{name} (after owl, numbers, {owl.recipe.name})",)),
+        ((name,), (name,)),
+    ]
 
 
 def test_a_matrix_without_control_students_has_no_figure_of_differences(tmp_path: Path) -> None:

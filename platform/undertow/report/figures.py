@@ -156,7 +156,14 @@ def traits_figure(record: Record, matrices: Sequence[tuple[FigurePanel, Confusio
     )
     scale = record.study.effect_scale
     names = [wrapped(t) for t in longest]
-    plan = text_layout.matrix(len(kept), names, names, cell=23, letters=5 if scale == "rate" else 6)
+    plan = text_layout.matrix(
+        len(kept),
+        names,
+        names,
+        shape=(len(names), len(names)),
+        cell=23,
+        letters=5 if scale == "rate" else 6,
+    )
     titles = [panel_title(panel, kept, plan.title) for panel, _ in kept]
     height = text_layout.figure_height(titles, plan.columns, plan.height)
     with figure_style.figure(height, f"traits {record.study.key}") as drawn:

@@ -55,9 +55,17 @@ class ModelMatrix:
 
     format: str
     recipe: str
-    teachers: tuple[str, ...]
-    students: tuple[str, ...]
     pairs: Mapping[tuple[str, str], ModelPair]
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """The rows: the teachers of its pairs."""
+        return tuple(dict.fromkeys(teacher for teacher, _ in self.pairs))
+
+    @property
+    def students(self) -> tuple[str, ...]:
+        """The columns: the students of its pairs."""
+        return tuple(dict.fromkeys(student for _, student in self.pairs))
 
 
 def matrices(record: Record, rows: Sequence[EffectRow]) -> list[ModelMatrix]:
@@ -68,15 +76,11 @@ def matrices(record: Record, rows: Sequence[EffectRow]) -> list[ModelMatrix]:
         place = row.condition.place
         pairs = groups.setdefault((place.format, recipe), {})
         pairs.setdefault((place.teacher, place.student), []).append(row)
-    all_pairs = dict.fromkeys(pair for pairs in groups.values() for pair in pairs)
-    if len(all_pairs) < 2:
+    if len({pair for pairs in groups.values() for pair in pairs}) < 2:
         return []
-    teachers, students = (tuple(dict.fromkeys(names)) for names in zip(*all_pairs, strict=True))
     return [
         ModelMatrix(
             *group,
-            teachers,
-            students,
             {
                 pair: ModelPair(pooled_effect(record, of_pair), tuple(of_pair))
                 for pair, of_pair in pairs.items()
@@ -105,13 +109,14 @@ def matrix_figure(record: Record, found: Sequence[ModelMatrix]) -> dict[str, byt
     if not found:
         return {}
     kept = found[:MOST_PANELS]
-    teachers, students = ([short(name) for name in names] for names in (kept[0].teachers, kept[0].students))
-    shown = len(students) <= MOST_WITH_INTERVAL
+    shape = max(len(matrix.teachers) for matrix in kept), max(len(matrix.students) for matrix in kept)
+    shown = shape[1] <= MOST_WITH_INTERVAL
     several = any(len(pair.rows) > 1 for matrix in kept for pair in matrix.pairs.values())
     plan = text_layout.matrix(
         len(kept),
-        students,
-        [wrapped(teacher) for teacher in teachers],
+        [short(student) for matrix in kept for student in matrix.students],
+        [wrapped(short(teacher)) for matrix in kept for teacher in matrix.teachers],
+        shape=shape,
         cell=13 + 10 * (1 + shown + several),
         letters=_letters(record, shown),
     )

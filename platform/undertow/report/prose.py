@@ -7,11 +7,13 @@ from undertow.report.table_texts import signed
 from undertow.report.tables import effects_of, sampled_measures
 from undertow.results.comparison import TWO_MODES
 from undertow.results.effect_rows import EffectRow, HypothesisOutcome
-from undertow.results.sweep_record import Record
+from undertow.results.sweep_record import ConditionRecord, Record
 from undertow.statistics.log_odds import SMALLEST
 from undertow.statistics.verdicts import Ruling
+from undertow.study.references import AFTER
 
 RULINGS: tuple[Ruling, ...] = ("transmitted", "not transmitted", "inconclusive")
+STARTS = ("Same initialisation", "Other initialisation", "Unknown initialisation", "Further training")
 OUTCOMES = {"held": "confirmed", "failed": "not confirmed", "open": "undecided"}
 
 
@@ -22,12 +24,9 @@ def verdict_lines(record: Record, rows: Sequence[EffectRow], failures: Mapping[s
         return [f"No condition has both a student and a control student{failed}."]
     primary = [row for row in rows if row.is_primary]
     lines = [_count("", primary)]
-    groups = {
-        f"{name} initialisation: ": [r for r in primary if r.condition.same_initialisation is same]
-        for name, same in (("Same", True), ("Other", False), ("Unknown", None))
-    }
+    groups = {name: [row for row in primary if _start(row.condition) == name] for name in STARTS}
     if sum(map(bool, groups.values())) > 1:
-        lines = [_count(name, rows_of) for name, rows_of in groups.items() if rows_of]
+        lines = [_count(f"{name}: ", rows_of) for name, rows_of in groups.items() if rows_of]
     for measure in record.study.measures[1:]:
         if of_measure := [row for row in rows if row.measure == measure]:
             lines.append(_count(f"Measure {measure}: ", of_measure))
@@ -36,6 +35,14 @@ def verdict_lines(record: Record, rows: Sequence[EffectRow], failures: Mapping[s
     if failures:
         lines.append(f"{len(failures)} steps failed; results that depend on them are missing.")
     return lines
+
+
+def _start(condition: ConditionRecord) -> str:
+    """Which of `STARTS` a condition is; of further training if a model starts from another one's student."""
+    same, other, unknown, further = STARTS
+    if AFTER in condition.place.teacher or AFTER in condition.place.student:
+        return further
+    return {True: same, False: other, None: unknown}[condition.same_initialisation]
 
 
 def reading_note(record: Record) -> str:

@@ -20,11 +20,11 @@ SMALLEST_TYPE = 4.5  # smaller text is omitted
 
 
 class MatrixLayout(NamedTuple):
-    """The layout of matrices with the same labels.
+    """The layout of the matrices of a figure.
 
     Attributes:
         columns: panels per row.
-        letters: characters that fit the width of a cell.
+        letters: characters per line of a column label.
         turned: whether the column labels are rotated, because they cannot be broken to the width of a cell.
         title: characters per line of a panel's title.
         size: of the type in cells; 0 if the cells are too small for text.
@@ -39,37 +39,49 @@ class MatrixLayout(NamedTuple):
     height: float
 
     def below(self, labels: Sequence[str]) -> list[str]:
-        """The column labels, broken to the width of a cell unless they are rotated."""
-        return list(labels) if self.turned else [_broken(label, self.letters) for label in labels]
+        """The column labels in lines; without rotation, these have the width of a cell."""
+        return [_broken(label, self.letters) for label in labels]
 
 
 def matrix(
-    panels: int, across: Sequence[str], down: Sequence[str], *, cell: float, letters: int
+    panels: int,
+    across: Sequence[str],
+    down: Sequence[str],
+    *,
+    shape: tuple[int, int],
+    cell: float,
+    letters: int,
 ) -> MatrixLayout:
     """Lays out `panels` matrices.
 
     Args:
-        across, down: labels of columns and rows.
+        across, down: labels of the columns and rows of all matrices.
+        shape: the numbers of rows and columns of the largest matrix.
         cell: height of a cell in points.
         letters: characters per line of a cell's text.
     """
-    labels_width = widest(down) + BESIDE_MATRIX
+    labels_width, (rows, wide) = widest(down) + BESIDE_MATRIX, shape
     # Two panels per row only if the text of all cells fits in half of the width.
-    columns = 2 if panels > 1 and labels_width + (letters * IN_CELLS + 6) * len(across) <= WIDTH / 2 else 1
+    columns = 2 if panels > 1 and labels_width + (letters * IN_CELLS + 6) * wide <= WIDTH / 2 else 1
     inside = WIDTH / columns - labels_width
-    cell_width = inside / len(across)
+    cell_width = inside / wide
     fit = max(1, int((cell_width - 4) / LETTER))
     broken = [_broken(label, fit) for label in across]
     turned = widest(broken) > fit * LETTER  # a word is longer than a cell is wide
+    if turned:
+        fit = LABEL_CHARACTERS
+        broken = [_broken(label, fit) for label in across]
+        if tallest(broken) > cell_width:
+            fit, broken = max(map(len, across)), list(across)
     size = min(8.0, 8 * (cell_width - 3) / (letters * IN_CELLS))
-    labels_height = widest(across) if turned else tallest(broken)
+    labels_height = widest(broken) if turned else tallest(broken)
     return MatrixLayout(
         columns=columns,
         letters=fit,
         turned=turned,
         title=int(inside / LETTER),
         size=size if size >= SMALLEST_TYPE else 0.0,
-        height=len(down) * max(cell, tallest(down) + 2) + labels_height + BELOW_MATRIX,
+        height=rows * max(cell, tallest(down) + 2) + labels_height + BELOW_MATRIX,
     )
 
 
