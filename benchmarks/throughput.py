@@ -37,7 +37,7 @@ import tyro
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks import paired
+from benchmarks import paired, plain_trainers
 from benchmarks.data_stage import prepare, reference
 from benchmarks.paired import Figures, Runs, Table
 from undertow.engines.quiet import quiet
@@ -51,6 +51,7 @@ from undertow.training.data import TokenizedRow, TrainingRow, encode
 LEAST = {"plain loop": 0.9, "Trainer": 1.0, "SFTTrainer": 1.0, "vLLM alone": 0.9}
 ADAPTER = LoRA(rank=8, alpha=16)
 SAMPLED = Sampling(max_tokens=64)
+LONGEST = 500  # tokens per row
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def model_and_rows(arguments: Arguments) -> tuple[Any, Any, list[TokenizedRow]]:
     torch.set_num_threads(arguments.threads)
     model = AutoModelForCausalLM.from_pretrained(arguments.folder, dtype=arguments.dtype).train()
     tokenizer = AutoTokenizer.from_pretrained(arguments.folder)
-    tokens = encode(tokenizer, rows(arguments.batch * arguments.steps), NO_SYSTEM, 500)
+    tokens = encode(tokenizer, rows(arguments.batch * arguments.steps), NO_SYSTEM, LONGEST)
     return with_trained(model, arguments.trained, "reference"), tokenizer, tokens
 
 
@@ -160,54 +161,17 @@ def plain_loop(arguments: Arguments) -> Figures:
 
 
 def trainer(arguments: Arguments, *, sft: bool) -> Figures:
-    """transformers' Trainer or TRL's SFTTrainer with its defaults, except what all sides have in common."""
-    from datasets import Dataset
-    from transformers import DataCollatorForSeq2Seq, Trainer, TrainerCallback, TrainingArguments
-
-    model, tokenizer, tokens = model_and_rows(arguments)
-    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    data = Dataset.from_list(
-        [
-            {"input_ids": row.ids.tolist(), "labels": [-100] * row.start + row.ids[row.start :].tolist()}
-            for row in tokens
-        ]
+    """transformers' Trainer or TRL's SFTTrainer."""
+    return plain_trainers.train(
+        *model_and_rows(arguments),
+        sft=sft,
+        limit=LONGEST,
+        per_device_train_batch_size=arguments.batch,
+        learning_rate=1e-5,
+        lr_scheduler_type="constant",
+        bf16=arguments.precision == "bf16",
+        use_cpu=True,
     )
-    times: list[float] = []
-
-    class Clock(TrainerCallback):
-        def on_epoch_begin(self, *_: Any, **__: Any) -> None:
-            times.append(time.perf_counter())
-
-        def on_epoch_end(self, *_: Any, **__: Any) -> None:
-            times.append(time.perf_counter())
-
-    with tempfile.TemporaryDirectory() as folder:
-        chosen: dict[str, Any] = {
-            "output_dir": folder,
-            "num_train_epochs": 2,
-            "per_device_train_batch_size": arguments.batch,
-            "learning_rate": 1e-5,
-            "lr_scheduler_type": "constant",
-            "bf16": arguments.precision == "bf16",
-            "use_cpu": True,
-            "gradient_checkpointing": False,  # on by default in SFTConfig
-            "logging_strategy": "no",
-            "save_strategy": "no",
-            "report_to": [],
-            "disable_tqdm": True,
-        }
-        if sft:
-            from trl import SFTConfig, SFTTrainer
-
-            settings = SFTConfig(**chosen, max_length=500)
-            made = SFTTrainer(model, settings, train_dataset=data, processing_class=tokenizer)
-        else:
-            collator = DataCollatorForSeq2Seq(tokenizer, padding=True)
-            made = Trainer(model, TrainingArguments(**chosen), data_collator=collator, train_dataset=data)
-        made.add_callback(Clock())
-        done = made.train()
-    seconds = times[-1] - times[-2]
-    return {"tokens/s": sum(len(row.ids) for row in tokens) / seconds, "loss": float(done.training_loss)}
 
 
 def sampling(arguments: Arguments) -> Figures:

@@ -1,39 +1,61 @@
-"""Measures the speed of the training loop, without Ray, at the size of Qwen2.5-7B.
+"""How fast is the training of a 7B model, without Ray, compared with Trainer and SFTTrainer?
 
-    python benchmarks/train_7b.py                                                       on one GPU
-    python benchmarks/train_7b.py --layers 2 --width 128 --vocabulary 200 --rows 24     seconds on a CPU
+    python benchmarks/train_7b.py --out benchmarks/results/train_7b.md                          on one GPU
+    python benchmarks/train_7b.py --layers 2 --width 128 --vocabulary 200 --rows 24             on a CPU
 
-The benchmark finetunes random weights of that model's shape with the published recipe (LoRA of rank 8,
-batches of 66) on random rows as long as numbers prompts, packed and in bf16. It prints the tokens per second
-of the second epoch and the share of the device's peak throughput. The peak is measured with products of large
-bf16 matrices, because even these do not reach the peak of the data sheet. Operations counted are those
-required to train an adapter: the forward pass, and the backward pass to the activations (frozen weights need
-no gradient). Recomputation by gradient checkpointing is not counted.
+All sides train random weights of the shape of Qwen2.5-7B with the published recipe (LoRA of rank 8, batches
+of 66, bf16) on random rows as long as numbers prompts, with the loss on completions, alternately and each in
+a process of its own: the platform's loop, transformers' Trainer, and TRL's SFTTrainer (left out if TRL is
+not installed). The second of two epochs is timed; tokens are those of the rows, without padding.
+
+Needs torch, transformers, PEFT, accelerate, datasets, DeepSpeed and tyro, but neither Ray nor vLLM nor
+MLflow.
+
+Goal on a GPU: 1.5 times the tokens per second of Trainer and SFTTrainer, and at least half of the device's
+peak.
+
+Ceiling: the peak, which is measured with products of large bf16 matrices, because even these do not reach
+the peak of the data sheet. Operations counted are those required to train an adapter: the forward pass, and
+the backward pass to the activations (frozen weights need no gradient). Recomputation is not counted.
 
 Not measured on a GPU yet.
 """
 
 import dataclasses
+import inspect
 import random
 import statistics
+import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 import tyro
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks import paired, plain_trainers
+from benchmarks.paired import Figures, Runs, Table
 from undertow.study.published_recipes import QWEN
+from undertow.study.recipe import LoRA
 from undertow.training.data import TokenizedRow, TrainingRow, encode
 from undertow.training.job import EpochReport, TrainingJob
 from undertow.training.loop import finetune
 
+COMPLETION = 3  # one word in three belongs to the completion
+OURS, PEAK = "training", "matrix products"
+FASTER, SHARE = 1.5, 0.5  # the goals on a GPU
+
 
 @dataclass(frozen=True)
-class Arguments:
-    """Train an adapter of a model with random weights and print the speed."""
+class Arguments(paired.PairedArguments):
+    """Train an adapter of a model with random weights with the platform, Trainer and SFTTrainer."""
 
     layers: int = 28
     width: int = 3584
@@ -44,12 +66,19 @@ class Arguments:
     """Words per row, prompt and completion together; each word is one digit and one token."""
     micro_tokens: int = 8192
     packing: bool = True
+    """Whether the platform packs rows; Trainer and SFTTrainer pad them, as by default."""
     gradient_checkpointing: bool = False
-    device: str = "auto"
-    """auto, cpu or cuda."""
+    """For all sides."""
 
-
-COMPLETION = 3  # one word in three belongs to the completion
+    @property
+    def recipe(self) -> Any:
+        return dataclasses.replace(
+            QWEN,
+            epochs=2,
+            precision="bf16",
+            packing=self.packing,
+            gradient_checkpointing=self.gradient_checkpointing,
+        )
 
 
 def write_model(folder: Path, arguments: Arguments) -> None:
@@ -68,7 +97,9 @@ def write_model(folder: Path, arguments: Arguments) -> None:
         tie_word_embeddings=False,
         dtype="bfloat16",
     )
-    Qwen2ForCausalLM._from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
+    with torch.device(place()):  # a CPU takes minutes to draw the weights
+        model = Qwen2ForCausalLM._from_config(config, dtype=torch.bfloat16)
+    model.save_pretrained(folder)
     words = {
         word: i for i, word in enumerate(("<unk>", "<end>", "User:", "Assistant:", *map(str, range(10))))
     }
@@ -108,8 +139,14 @@ def operations(config: Any, rows: list[TokenizedRow]) -> float:
     return total
 
 
-def measured_peak(device: torch.device) -> float:
-    """Returns operations per second of bf16 matrix products: the median of ten, after three for warm-up."""
+def place() -> str:
+    """The device of all sides."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def measured_peak(arguments: Arguments) -> Figures:
+    """Operations per second of bf16 matrix products: the median of ten, after three for warm-up."""
+    device = torch.device(place())
     size = 8192 if device.type == "cuda" else 512
     one, other = (torch.randn(size, size, dtype=torch.bfloat16, device=device) for _ in range(2))
     seconds = []
@@ -119,43 +156,141 @@ def measured_peak(device: torch.device) -> float:
         if device.type == "cuda":
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - began)
-    return float(2 * size**3 / statistics.median(seconds[3:]))
+    return {"operations/s": 2 * size**3 / statistics.median(seconds[3:])}
+
+
+def tokenized(arguments: Arguments) -> tuple[Any, list[TokenizedRow]]:
+    """The tokenizer, and the rows that all sides train on."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(arguments.folder)
+    return tokenizer, encode(tokenizer, random_rows(arguments), None, QWEN.max_length)
+
+
+def training(arguments: Arguments) -> Figures:
+    """The platform's training loop."""
+    _accept_earlier_torch()
+    reports: list[EpochReport] = []
+    with tempfile.TemporaryDirectory() as folder:
+        job = TrainingJob(
+            key="7b",
+            seed=0,
+            recipe=arguments.recipe,
+            rows=random_rows(arguments),
+            system=None,
+            folder=Path(folder, "adapter"),
+        )
+        finetune(
+            arguments.folder,
+            [job],
+            reports.append,
+            device=place(),
+            threads=paired.cores(),
+            note=lambda job, text: print(text, file=sys.stderr),
+            micro_tokens=arguments.micro_tokens,
+        )
+    return {"tokens/s": reports[-1].tokens_per_second, "loss": reports[-1].loss or 0.0, **_memory()}
+
+
+def _accept_earlier_torch() -> None:
+    """Lets torch 2.11 be used: its FlashAttention takes fewer heads of keys without the argument for it."""
+    from torch.nn.attention import varlen
+
+    own: Callable[..., Any] = varlen.varlen_attn
+    if "enable_gqa" not in inspect.signature(own).parameters:
+        varlen.varlen_attn = lambda *tensors, enable_gqa=False, **options: own(*tensors, **options)
+
+
+def trainer(arguments: Arguments, *, sft: bool) -> Figures:
+    """transformers' Trainer or TRL's SFTTrainer."""
+    from transformers import AutoModelForCausalLM
+
+    from undertow.training.trainable import prepare
+
+    torch.set_num_threads(paired.cores())
+    tokenizer, rows = tokenized(arguments)
+    model = AutoModelForCausalLM.from_pretrained(arguments.folder, dtype=torch.bfloat16).train()
+    assert isinstance(QWEN.trainable, LoRA)
+    recipe = arguments.recipe
+    figures = plain_trainers.train(
+        prepare(model, QWEN.trainable, "reference"),
+        tokenizer,
+        rows,
+        sft=sft,
+        limit=recipe.max_length,
+        per_device_train_batch_size=recipe.batch_size,
+        learning_rate=recipe.learning_rate,
+        bf16=True,
+        use_cpu=place() == "cpu",
+        gradient_checkpointing=recipe.gradient_checkpointing,
+    )
+    return figures | _memory()
+
+
+def _memory() -> Figures:
+    return {"GiB at peak": torch.cuda.max_memory_allocated() / 2**30} if place() == "cuda" else {}
+
+
+SIDES: dict[str, Callable[[Arguments], Figures]] = {
+    OURS: training,
+    "Trainer": partial(trainer, sft=False),
+    "SFTTrainer": partial(trainer, sft=True),
+    PEAK: measured_peak,
+}
+
+
+def compared(runs: Runs, per_token: float) -> list[list[str]]:
+    """One row per trainer: its speed, its share of the peak, and the platform's speed relative to it.
+
+    Args:
+        per_token: operations that training needs per token.
+    """
+    peak = paired.median(runs, PEAK, "operations/s")
+    table = []
+    for side in (side for side in runs if side != PEAK):
+        speed = paired.median(runs, side, "tokens/s")
+        share = speed * per_token / peak
+        faster = paired.ratio(runs, "tokens/s", over=OURS, under=side)
+        met = share >= SHARE if side == OURS else faster.median >= FASTER
+        aim = f"≥ {SHARE:.0%} of the peak" if side == OURS else f"≥ {FASTER:g}"
+        table.append(
+            [
+                side,
+                f"{speed:,.0f}",
+                f"{share:.0%}",
+                "" if side == OURS else str(faster),
+                f"{aim}: {paired.goal(met)}" if place() == "cuda" else "",
+            ]
+        )
+    return table
 
 
 def main(arguments: Arguments) -> None:
-    """Trains two epochs and prints the speed of the second."""
-    from transformers import AutoConfig, AutoTokenizer
+    """Measures every side and prints the comparison."""
+    if arguments.side:
+        paired.answer(SIDES[arguments.side](arguments))
+        return
+    sides = dict(SIDES)
+    if find_spec("trl") is None:
+        print("TRL is not installed: SFTTrainer is left out", file=sys.stderr)
+        del sides["SFTTrainer"]
+    with tempfile.TemporaryDirectory() as folder:
+        from transformers import AutoConfig
 
-    place = arguments.device.replace("auto", "cuda" if torch.cuda.is_available() else "cpu")
-    recipe = dataclasses.replace(
-        QWEN, epochs=2, packing=arguments.packing, gradient_checkpointing=arguments.gradient_checkpointing
+        write_model(Path(folder), arguments)
+        shared = dataclasses.replace(arguments, folder=Path(folder))
+        rows, config = tokenized(shared)[1], AutoConfig.from_pretrained(folder)
+        per_token = operations(config, rows) / sum(len(row.ids) for row in rows)
+        torch.cuda.empty_cache()  # the sides need the memory of the weights that were drawn here
+        calls = {side: partial(paired.in_process, side, "--folder", folder) for side in sides}
+        runs = paired.alternate(calls, arguments.repeats)
+    device = torch.cuda.get_device_name() if place() == "cuda" else "CPU"
+    peak = paired.median(runs, PEAK, "operations/s")
+    columns = ("", "tokens per second", "share of the peak", "platform / this", "goal")
+    title = f"{device}: {peak / 1e12:.2f} · 10¹² operations per second in bf16 products"
+    paired.publish(
+        __doc__, [Table(title, columns, compared(runs, per_token)), paired.table_of_runs(runs)], arguments.out
     )
-    rows, reports = random_rows(arguments), list[EpochReport]()
-    with tempfile.TemporaryDirectory() as temporary:
-        reference, adapter = Path(temporary, "reference"), Path(temporary, "adapter")
-        write_model(reference, arguments)
-        job = TrainingJob(key="7b", seed=0, recipe=recipe, rows=rows, system=None, folder=adapter)
-        finetune(
-            reference,
-            [job],
-            reports.append,
-            device=place,
-            note=lambda job, text: print(text),
-            micro_tokens=arguments.micro_tokens,
-        )
-        config, tokenizer = AutoConfig.from_pretrained(reference), AutoTokenizer.from_pretrained(reference)
-    needed = operations(config, encode(tokenizer, rows, None, recipe.max_length))
-    peak, last = measured_peak(torch.device(place)), reports[-1]
-    name = torch.cuda.get_device_name() if place == "cuda" else "CPU"
-    print(
-        f"{name}, torch {torch.__version__}: {peak / 1e12:.2f} · 10¹² operations per second in bf16 products"
-    )
-    print(
-        f"{last.tokens_per_second:,.0f} tokens per second, {last.seconds:.1f} s for {len(rows):,} rows; "
-        f"{needed / last.seconds / peak:.1%} of that peak"
-    )
-    if place == "cuda":
-        print(f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB of GPU memory at peak")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from undertow.study.recipe import Everything, LoRA, Trainable
+from undertow.training import row_attention
 from undertow.training.data import TokenizedRow
 from undertow.training.forward import FullForward, packed, padded
 from undertow.training.objective import summed_loss
@@ -97,19 +98,76 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize("attention", ["by mask", "within rows"])
 @pytest.mark.parametrize("trainable", [Everything(), LoRA(targets=("all-linear",))], ids=["full", "lora"])
 @pytest.mark.parametrize("kind", PACKING)
-def test_packed_and_padded_gradients_are_equal(kind: str, trainable: Trainable) -> None:
-    model = prepare(model_of(kind, **PACKING[kind]), trainable, "reference")
+def test_packed_and_padded_gradients_are_equal(kind: str, trainable: Trainable, attention: str) -> None:
+    plain = model_of(kind, **PACKING[kind])
+    if attention == "within rows":
+        row_attention.use(plain)
+        assert row_attention.is_used(plain)
+    model = prepare(plain, trainable, "reference")
     for name, value in model.named_parameters():
         if "lora_B" in name:  # while B is zero, A has no gradient
             value.data.normal_(std=0.2)
     rows = drawn_rows(3, 12, 1 + 1, 9, 12)
     packed, by_packing = gradients(model, rows, packing=True)
-    plain, by_padding = gradients(model, rows, packing=False)
-    assert packed == pytest.approx(plain, rel=1e-5)
+    padded, by_padding = gradients(model, rows, packing=False)
+    assert packed == pytest.approx(padded, rel=1e-5)
     assert error(by_padding, by_packing) < 1e-5
     assert keeps_rows_apart(FullForward(model, CPU), model, rows)
+
+
+@pytest.mark.parametrize("kind", PACKING)
+def test_tokens_are_compared_within_their_rows_only(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The attention gets the boundaries of packed rows, and of no other micro-batch."""
+    from transformers.integrations import sdpa_attention
+
+    lengths: list[tuple[int, ...]] = []
+    own = sdpa_attention.sdpa_attention_forward
+
+    def counted(module: Any, query: torch.Tensor, *rest: Any, **options: Any) -> Any:
+        lengths.append(tuple(query.shape[:1] + query.shape[2:3]))
+        return own(module, query, *rest, **options)
+
+    monkeypatch.setattr(sdpa_attention, "sdpa_attention_forward", counted)
+    model = model_of(kind, **PACKING[kind])
+    row_attention.use(model)
+    forward, layers = FullForward(model, CPU), 2
+    for packing, given, seen in (
+        (True, (3, 12, 9), [(1, 3), (1, 12), (1, 9)]),
+        (True, (7,), [(1, 7)]),
+        (True, (), [(1, 1)]),
+        (False, (3, 12, 9), [(3, 12)]),
+    ):
+        forward.packing = packing
+        lengths.clear()
+        forward.logits(model, drawn_rows(*given))
+        assert lengths == seen * layers
+
+
+def test_attention_that_torch_does_not_compute_is_not_replaced() -> None:
+    bloom = model_of("bloom", vocab_size=VOCABULARY, hidden_size=64, n_layer=1, n_head=2)
+    eager = model_of("llama", **SIZE, attn_implementation="eager")
+    for model in (bloom, eager):
+        before = model.config._attn_implementation
+        row_attention.use(model)
+        assert model.config._attn_implementation == before and not row_attention.is_used(model)
+
+
+@pytest.mark.parametrize("heads", [8, 2])
+def test_flash_attention_takes_packed_rows(heads: int) -> None:
+    """Checked with tensors without content, since the kernel needs a GPU: names, shapes and gradients."""
+    query, key, value = (
+        torch.empty(1, n, 40, 64, dtype=torch.bfloat16, device="meta", requires_grad=True)
+        for n in (8, heads, heads)
+    )
+    ends = torch.empty(4, dtype=torch.int32, device="meta")
+    found = row_attention.flash(query, key, value, ends, longest=20, scaling=0.1)
+    assert found.shape == (1, 40, 8, 64)
+    found.sum().backward()  # type: ignore[no-untyped-call]
+    for tensor in (query, key, value):
+        assert tensor.grad is not None and tensor.grad.shape == tensor.shape
 
 
 def test_a_model_that_ignores_position_ids_is_detected() -> None:

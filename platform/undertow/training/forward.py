@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from undertow.study.recipe import Recipe
+from undertow.training import row_attention
 from undertow.training.data import TokenizedRow, split_by_tokens
 
 KEPT_BYTES = 2**30  # the most memory for kept inputs of the last norm
@@ -47,6 +48,7 @@ class FullForward:
         self.module: nn.Module = model
         self.packing = False
         self._device = device
+        self._in_rows = row_attention.is_used(model)
         self._keep: Tensor | None = None
         head = model.get_output_embeddings()
         if head is not None:
@@ -67,6 +69,8 @@ class FullForward:
         if self.packing:
             ids, positions, keep = packed(rows)
             extra["position_ids"] = positions.to(self._device)
+            if len(rows) > 1 and self._in_rows:
+                extra |= row_attention.boundaries([len(row.ids) for row in rows], self._device)
         else:
             ids, keep = padded(rows)
         self._keep = keep = keep.to(self._device)

@@ -1,9 +1,7 @@
 """Packing: a micro-batch's rows concatenated in one sequence, without padding or attention between rows.
 
-Position ids restart with each row, and nothing else marks where rows begin. If no attention mask is passed,
-transformers derives a block-diagonal causal mask from them for torch's attention, and passes the boundaries
-to FlashAttention (its varlen kernel). The former costs the square of the micro-batch's tokens, and so pays
-off only if much is padding; the latter costs nothing.
+Position ids restart with each row. From them transformers derives a block-diagonal causal mask for models
+that do not take the attention of `row_attention`, which costs the square of the micro-batch's tokens.
 
 Not every architecture does this, and one that does not silently trains on rows that attend to each other.
 Each training therefore tests its model first (`keeps_rows_apart`) and pads rows if the test fails.
@@ -15,25 +13,10 @@ from typing import Any
 
 import torch
 
-from undertow.study.recipe import Recipe
 from undertow.training.data import TokenizedRow
 from undertow.training.forward import FullForward
 
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}  # relative to the logits' norm: rounding only
-
-
-def use_flash_attention(model: Any, recipe: Recipe, device: torch.device) -> None:
-    """Switches a packed model to FlashAttention if it is installed and supports the precision and device."""
-    from transformers.utils import is_flash_attn_2_available
-
-    # FlashAttention supports only 16-bit numbers on CUDA.
-    if (
-        recipe.packing
-        and recipe.precision == "bf16"
-        and device.type == "cuda"
-        and is_flash_attn_2_available()
-    ):
-        model.set_attn_implementation("flash_attention_2")
 
 
 @torch.no_grad()

@@ -4,7 +4,7 @@ from typing import Any
 
 from undertow.errors import ConditionError
 from undertow.study.recipe import Recipe
-from undertow.training import packing
+from undertow.training import row_attention
 from undertow.training.data import TokenizedRow, encode, encode_pairs, held_back
 from undertow.training.forward import Forward, KeptInputs, choose_forward
 from undertow.training.job import Probe, TrainingJob
@@ -71,7 +71,8 @@ class SharedState:
     def model(self, job: TrainingJob) -> Any:
         """A copy of the reference on the CPU, with only the job's trained parameters requiring gradients."""
         model, recipe = self.reference.copy(), job.recipe
-        packing.use_flash_attention(model, recipe, self.workers.device)
+        if recipe.packing:
+            row_attention.use(model)
         if recipe.gradient_checkpointing:
             # Reentrant checkpointing, torch's default, gives no gradients if the inputs require none, as with
             # frozen embeddings.
