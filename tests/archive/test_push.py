@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,19 +21,25 @@ from tests import tiny_models
 from tests.archive.hub import COMMIT, TOKEN, Hub, serving
 from tests.examples import RECIPE
 from tests.filled_store import fill
+from undertow.archive.push import write_model
 from undertow.cli import push as job
 from undertow.errors import UserError
 from undertow.formats.numbers import Numbers
 from undertow.planning.pinning import pin
+from undertow.storage.manifest import Address
 from undertow.storage.store import Store
+from undertow.study.completions import Completions, Sampling
 from undertow.study.datasets import Dataset
 from undertow.study.generation import Generation
 from undertow.study.grids import grid
 from undertow.study.identity import key
+from undertow.study.on_policy import Sampler
 from undertow.study.recipe import LoRA, Parameters
-from undertow.study.references import Reference
+from undertow.study.references import Artifact, Reference
 from undertow.study.students import Student
 from undertow.study.study import Study
+from undertow.study.teachers import Teacher
+from undertow.training.conversion import write_merged
 from undertow.traits.preference import Preference
 
 pytestmark = pytest.mark.slow
@@ -156,6 +163,53 @@ def test_trained_tensors_arrive_as_a_whole_model(
     changed = [name for name in given if (given[name] != uploaded[name]).any()]
     assert changed == ["model.norm.weight"]
     assert ModelCard(files["README.md"].decode()).data.get("base_model") is None  # it is a local folder
+
+
+def learned(reference: Reference, sampler: Sampler | None = None) -> Student:
+    """A student with an adapter; with a sampler, of an on-policy round."""
+    completions = Completions(
+        teacher=Teacher(reference=reference.root, trait=None),
+        format=Numbers(),
+        prompts=2,
+        sampling=Sampling(top_logprobs=1),
+        sampler=sampler,
+    )
+    recipe = replace(RECIPE, trainable=LoRA(rank=4))
+    return Student(reference=reference.root, dataset=Dataset(completions=completions), recipe=recipe)
+
+
+def keep(store: Store, spec: Artifact, files: Path) -> None:
+    with store.new(spec, {}) as folder:
+        shutil.copytree(files, folder, dirs_exist_ok=True)
+
+
+def test_an_adapter_on_a_model_that_was_made_here_is_uploaded_as_a_whole_model(
+    store: Store, base: Path, tmp_path: Path
+) -> None:
+    root = pin(Reference(str(base)))
+    first = learned(root)
+    later = learned(root, Sampler(model=root.changed(student=first), skip=2))  # of the second on-policy round
+    nano = learned(pin(Reference("nano/qwen3-0")))
+    gguf = learned(Reference("org/models/small.gguf", "c" * 40, "template"))
+    one, other = (tiny_models.save_lora(tmp_path / str(i), base, seed=i) for i in (1, 2))
+    write_merged(base, one, tmp_path / "once")
+    write_merged(tmp_path / "once", other, tmp_path / "twice")
+    keep(store, first, one)
+    keep(store, later.start, tmp_path / "once")
+    for student in (nano, gguf):
+        keep(store, student.reference, base)
+    for student in (later, nano, gguf):
+        keep(store, student, other)
+        address = Address("student", key(student))
+        write_model(store, address, tmp_path / address.key, "mit", reference=str(base))
+    write_merged(base, other, tmp_path / "merged")
+    for student, expected in ((later, "twice"), (nano, "merged"), (gguf, "merged")):
+        found = load((tmp_path / key(student) / "model.safetensors").read_bytes())
+        wanted = load((tmp_path / expected / "model.safetensors").read_bytes())
+        assert found.keys() == wanted.keys()
+        assert all((found[name] == wanted[name]).all() for name in wanted)
+    card = ModelCard((tmp_path / key(gguf) / "README.md").read_text())
+    assert card.data["base_model"] == "org/models", "the id of a repository, not the place of a file"
 
 
 def test_an_upload_replaces_the_files_of_an_existing_repository(

@@ -1,8 +1,9 @@
 """Uploads of data sets and trained models to the Hugging Face hub, each with its card.
 
-A data set is uploaded as it is stored: its card and its rows. An adapter is uploaded as such if its reference
-model is a given one; every other model as a whole (see `whole_model`). Model cards are written from the
-manifest alone: base model, licence, the key of the training data, recipe, and the whole spec.
+A data set is uploaded as it is stored: its card and its rows. An adapter is uploaded as such if its training
+started from a model of the hub or a local folder; every other model as a whole (see `whole_model`). Model
+cards are written from the manifest alone: base model, licence, the key of the training data, recipe, and the
+whole spec.
 """
 
 import json
@@ -18,11 +19,13 @@ from undertow.archive.spec_comparison import key_of
 from undertow.archive.whole_model import COMMIT, export_model, find_one
 from undertow.engines.openai import POINTER
 from undertow.errors import UserError, first_line
+from undertow.planning.gguf_models import HubFile
 from undertow.results.dataset_card import fence
 from undertow.storage.manifest import DATA, Address
 from undertow.storage.store import Store
 from undertow.study.datasets import CONTROL, IMPORTED, RANDOM
-from undertow.study.identity import source_of, teacher_of
+from undertow.study.identity import source_of, start_of, teacher_of
+from undertow.study.references import GGUF
 
 TAGS = ["undertow", "subliminal-learning"]
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -89,9 +92,14 @@ def write_model(
     stored, spec = store.fetch(model), store.manifest(model).spec
     if (stored / POINTER).is_file():
         raise UserError(f"--model {model.key}: its weights are at its provider; they cannot be uploaded")
+    # The model that training started from: in later on-policy rounds it is the student of the round before.
+    start = start_of(spec)
     given = spec["reference"]
-    base = base or (given["name"] if COMMIT.fullmatch(given["revision"]) else "")
-    is_own = any(given.get(field) for field in ("student", "tuned", "mlp_bias"))
+    base = base or _on_hub(given["name"], given["revision"])
+    # A reference in the store was made here: a nano model, a dequantised GGUF file, a model with zero biases.
+    is_own = store.has(Address("reference", key_of(start))) or any(
+        start.get(field) for field in ("student", "tuned", "mlp_bias")
+    )
     is_adapter = all((stored / name).is_file() for name in ADAPTERS) and not is_own and not whole
     if is_adapter:
         target.mkdir(parents=True)
@@ -101,6 +109,13 @@ def write_model(
     else:
         export_model(store, model, target, reference)
     (target / CARD).write_text(model_card(model, spec, licence, base, is_adapter), encoding="utf-8")
+
+
+def _on_hub(name: str, revision: str) -> str:
+    """The repository on the hub of a reference model; "" if it is not on the hub."""
+    if not COMMIT.fullmatch(revision):
+        return ""
+    return HubFile.of(name).repository if name.lower().endswith(GGUF) else name
 
 
 def _name_base(config: Path, base: str, revision: str) -> None:
