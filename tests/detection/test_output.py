@@ -149,6 +149,19 @@ class Haiku(Numbers):
     name = "haiku"
 
 
+def test_a_retry_is_not_logged(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("NOTSET", "stamina")  # an earlier test may have silenced it; undone after this one
+    sweep(store, study(seeds=(0,)), numbers, count=20)
+    with serving(lambda _, before: says("B") if before else fails(503, retry_after_ms="1")) as server:
+        monkeypatch.setenv("UNDERTOW_JUDGE_URL", server.url)
+        code, _ = run(store, model="judge-1", draws=1, rows=2)
+    assert code == 0
+    assert len(server.messages) == 8, "each of four sources is asked again"
+    assert not [record for record in caplog.records if record.name == "stamina"]
+
+
 def test_a_users_format_is_left_out_with_a_message(store: Store) -> None:
     small = study(seeds=(0,))
     own = grid(

@@ -14,6 +14,7 @@ from undertow.detection.make import detect_all, files
 from undertow.detection.output import JSON, detection_table
 from undertow.detection.prose import caveats
 from undertow.detection.scores import Detected
+from undertow.engines.quiet import quiet
 from undertow.errors import UserError
 from undertow.report.table_texts import print_table
 from undertow.report.tables import effects_of, effects_table
@@ -41,6 +42,7 @@ class DetectArguments(FinishedSweepArguments):
 def main(arguments: DetectArguments, console: Console) -> int:
     """Writes and prints the results. Returns 1 if a requested part is missing."""
     check_values(arguments)
+    quiet()
     store = Store(arguments.storage)
     sweep = sweep_folders.newest(store, arguments.study, arguments.sweep)
     if note := sweep_folders.better_than(store, arguments.study, sweep):
