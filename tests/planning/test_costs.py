@@ -20,7 +20,7 @@ from undertow.study.datasets import Dataset
 from undertow.study.generation import Generation
 from undertow.study.grids import grid
 from undertow.study.measurements import Evaluation
-from undertow.study.recipe import Everything, InContext, LoRA
+from undertow.study.recipe import Everything, FinalNorm, InContext, LoRA, Parameters, Trainable
 from undertow.study.references import Reference
 from undertow.study.students import Student
 from undertow.study.study import Study
@@ -40,7 +40,7 @@ DATA = Dataset(
 )
 
 
-def student(trainable: LoRA | Everything) -> Student:
+def student(trainable: Trainable) -> Student:
     return Student(reference=MODEL, dataset=DATA, recipe=replace(RECIPE, trainable=trainable, epochs=10))
 
 
@@ -55,9 +55,17 @@ def test_the_size_of_a_local_model_is_read_from_its_safetensors_headers(tmp_path
     assert parameters(Reference("nano/gpt2-0", "r", "t")) is None
 
 
-@pytest.mark.parametrize(("trainable", "each"), [(Everything(), 6), (LoRA(), 4)])
-def test_training_takes_6_flops_per_parameter_and_token_or_4_for_an_adapter(
-    trainable: LoRA | Everything, each: int
+@pytest.mark.parametrize(
+    ("trainable", "each"),
+    [
+        (Everything(), 6),
+        (LoRA(), 4),
+        (Parameters(("model.layers.4.mlp.down_proj.bias",)), 4),
+        (FinalNorm(), 2),
+    ],
+)
+def test_the_flops_of_training_per_parameter_and_token_depend_on_what_is_trained(
+    trainable: Trainable, each: int
 ) -> None:
     cost = cost_of(student(trainable), QWEN, H100, measured=150.0)
     assert cost.tokens == 10_000 * 10 * 150

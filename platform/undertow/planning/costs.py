@@ -3,7 +3,8 @@
 Per token, with N parameters: a forward pass takes 2N FLOPs and a backward pass twice as much, so that full
 finetuning takes 6N (Kaplan et al. 2020, arXiv 2001.08361, section 2.1). Half of the backward pass is for the
 gradients of the weights, which frozen weights do not have: LoRA takes 4N plus the adapter's own FLOPs, which
-are neglected. Training a final norm alone takes 2N plus the head's backward pass, neglected too.
+are neglected. Single parameters take up to 4N, as gradients pass through all blocks behind the first of them.
+Training a final norm alone takes 2N plus the head's backward pass, neglected too.
 
 Not counted: attention's products of queries and keys (at 500 tokens under 2% of a 7B model's FLOPs), the
 second forward pass of gradient checkpointing, padding, starts of more than one engine per reference model
@@ -25,7 +26,7 @@ from undertow.engines.runtime import EngineSettings
 from undertow.planning.artifact_kinds import kind_of, units
 from undertow.planning.resources import Layout
 from undertow.planning.workloads import TrainingWork
-from undertow.study.recipe import Everything, LoRA
+from undertow.study.recipe import Everything, FinalNorm
 from undertow.study.references import Artifact
 
 BYTES_PER_PARAMETER = 2  # bf16
@@ -124,14 +125,14 @@ def cost_of(artifact: Artifact, parameters: int, hardware: Hardware, measured: f
 
 
 def _training(work: TrainingWork, tokens: float, parameters: int, hardware: Hardware) -> Cost:
-    """FLOPs per parameter and token: 6 for all parameters, 4 for adapters, 2 for a final norm (see above)."""
+    """FLOPs per parameter and token: 6 for all parameters, 2 for a final norm, 4 for others (see above)."""
     match work.trainable:
         case Everything():
             each = 6
-        case LoRA():
-            each = 4
-        case _:
+        case FinalNorm():
             each = 2
+        case _:
+            each = 4
     flops = each * parameters * tokens
     return Cost(tokens, flops, hardware.computing(flops))
 
