@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from tests.examples import REFERENCES, study
-from tests.filled_store import fill
+from tests.filled_store import fill, fill_rest
 from undertow.errors import UserError
 from undertow.planning.plan import make
 from undertow.results.effect_rows import effects
@@ -151,6 +151,14 @@ def test_the_plan_states_trials_students_and_seeds_and_writes_nothing(tmp_path: 
     assert "weak trials stopped early (ASHA)" in text
     assert "Confirmation: the strongest recipe on the fresh seeds 5-7, 6 students, at most about" in text
     assert not (tmp_path / "storage").exists()
+
+
+def test_the_time_of_the_confirmation_is_that_of_another_recipe_than_the_studys_own(tmp_path: Path) -> None:
+    store, search = Store(str(tmp_path / "storage")), on_nano()
+    own = make_plan(search.confirmation(TrialOutcome({})), store).study
+    fill_rest(fill(own, store, [condition.teacher for condition in own.conditions]), store)
+    assert not make_plan(search.confirmation(TrialOutcome({})), store).missing
+    assert "6 students, at most about 0 s" not in planned(search, store)
 
 
 def test_a_small_space_is_searched_completely(tmp_path: Path) -> None:

@@ -192,7 +192,8 @@ def show(search: Search, plan: Plan, store: Store, console: Console, hardware: H
         f"{'; '.join(axis.label for axis in search.space.axes)}{stopping}",
         console,
     )
-    fresh = make_plan(search.confirmation(TrialOutcome({})), store)
+    # As the trials: an earlier search may have left students of the study's own recipe.
+    fresh = make_plan(search.confirmation(TrialOutcome(search.space.middle)), store)
     waves = [wave.seconds for wave in estimates(fresh, store, hardware)]
     seconds = None if None in waves else sum(filter(None, waves))
     print_line(
