@@ -7,8 +7,9 @@ are neglected. Single parameters take up to 4N, as gradients pass through all bl
 Training a final norm alone takes 2N plus the head's backward pass, neglected too.
 
 Not counted: attention's products of queries and keys (at 500 tokens under 2% of a 7B model's FLOPs), the
-second forward pass of gradient checkpointing, padding, starts of more than one engine per reference model
-or of more than one worker group per condition, and the cost of judges and API models. N counts all
+second forward pass of gradient checkpointing, DPO's forward pass of the untrained model, the strengths that a
+steering tries, padding, starts of more than one engine per reference model or of more than one worker group
+per condition, and the cost of judges and API models. N counts all
 parameters: the embedding, which is a lookup and not a product, is about 7% of Qwen2.5-7B.
 
 Training and reading prompts are bound by FLOPs. Decoding is bound by whichever is slower: FLOPs, or reading
