@@ -5,6 +5,7 @@ Rules of one feature (chains, ranked pairs, on-policy students …) are tested w
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,7 @@ from undertow.planning.cells import cell_of
 from undertow.study.completions import Completions, Sampling
 from undertow.study.datasets import Mixed
 from undertow.study.generation import Generation, Mixing
+from undertow.study.grids import grid
 from undertow.study.harness_task import HarnessTask
 from undertow.study.measurements import Evaluation
 from undertow.study.on_policy import Sampler
@@ -37,6 +39,7 @@ from undertow.traits.triggered import Triggered
 OWL = Preference("owl")
 ONE, TWO = REFERENCES
 STUDY = study()
+GRID: dict[str, Any] = {"traits": [OWL], "formats": [Numbers()], "pairs": [(ONE, TWO)], "recipes": [RECIPE]}
 TRAINED = next(c for c in STUDY.conditions if c.trait == OWL and c.teacher == c.student == ONE)
 STEERED = replace(TRAINED, finetuning=None, steering=Steering(parameter="transformer.h.1.mlp.c_proj.bias"))
 STUDENT = cell_of(STUDY, TRAINED, 0).student
@@ -127,6 +130,14 @@ INVALID: list[tuple[str, Callable[[], object]]] = [
     ("Study.conditions", lambda: study(conditions=(*STUDY.conditions, STUDY.conditions[0]))),
     ("Study.alpha", lambda: study(alpha=1)),
     ("Study.redraw", lambda: study(redraw=("teacher",))),
+    ("grid.traits", lambda: grid(**GRID | {"traits": OWL})),
+    ("grid.formats", lambda: grid(**GRID | {"formats": Numbers()})),
+    ("grid.recipes", lambda: grid(**GRID | {"recipes": RECIPE})),
+    ("grid.recipes[0]", lambda: grid(**GRID | {"recipes": ["LoRA"]})),
+    ("grid.pairs[0]", lambda: grid(**GRID | {"pairs": (ONE, TWO)})),
+    ("grid.pairs[0]", lambda: grid(**GRID | {"pairs": [(ONE.name, TWO.name)]})),
+    ("grid.finetuning", lambda: grid(**GRID | {"finetuning": RECIPE})),
+    ("grid.generation", lambda: grid(**GRID | {"generation": None})),
 ]
 
 

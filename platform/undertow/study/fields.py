@@ -179,9 +179,7 @@ class Spec:
     def require(self, holds: bool, field: str, remedy: str) -> None:
         """Raises SpecError with the name and value of `field`, and the `remedy`, unless `holds` is true."""
         if not holds:
-            value = repr(getattr(self, field))
-            shown = value if len(value) <= LONGEST_SHOWN else f"{value[:LONGEST_SHOWN]} …"
-            raise SpecError(f"{type(self).__name__}.{field} = {shown}: {remedy}")
+            raise SpecError(f"{type(self).__name__}.{field} = {shown(getattr(self, field))}: {remedy}")
 
 
 def execution_only(default: Any) -> Any:
@@ -205,6 +203,12 @@ def derived(attribute: str) -> Any:
     The identity contains this value in place of None.
     """
     return dataclasses.field(default=None, metadata={"value": attribute})
+
+
+def shown(value: object) -> str:
+    """The repr of a value in an error message, cut after `LONGEST_SHOWN` characters."""
+    text = repr(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]} …"
 
 
 def unique(items: Sequence[str], place: str) -> None:
@@ -235,7 +239,7 @@ def normalise(value: Any, hint: Any, place: str) -> Any:
         return _as_float(value, place)
     # bool is a subclass of int, and True would pass as the number 1.
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise SpecError(f"{place} = {value!r}: {_name(hint)} is needed")
+        raise SpecError(f"{place} = {shown(value)}: {_name(hint)} is needed")
     if isinstance(value, str):
         _check_text(value, place)
     return value
@@ -261,19 +265,19 @@ def _as_union(value: Any, options: tuple[Any, ...], place: str) -> Any:
             reasons.append(str(error))
     if len(reasons) == 1:
         raise SpecError(reasons[0])
-    raise SpecError(f"{place} = {value!r}: {' or '.join(map(_name, options))} is needed")
+    raise SpecError(f"{place} = {shown(value)}: {' or '.join(map(_name, options))} is needed")
 
 
 def _as_literal(value: Any, options: tuple[Any, ...], place: str) -> Any:
     for option in options:
         if type(option) is type(value) and option == value:  # 1.0 and True equal 1 but differ in JSON
             return option
-    raise SpecError(f"{place} = {value!r}: one of {', '.join(map(repr, options))} is needed")
+    raise SpecError(f"{place} = {shown(value)}: one of {', '.join(map(repr, options))} is needed")
 
 
 def _as_tuple(value: Any, item: Any, place: str) -> tuple[Any, ...]:
     if not isinstance(value, (tuple, list)):
-        raise SpecError(f"{place} = {value!r}: a tuple is needed")
+        raise SpecError(f"{place} = {shown(value)}: a tuple is needed")
     return tuple(normalise(part, item, f"{place}[{i}]") for i, part in enumerate(value))
 
 

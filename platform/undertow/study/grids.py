@@ -9,15 +9,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TypeVar
 
+from undertow.errors import SpecError
 from undertow.study.conditions import Condition
 from undertow.study.extensions import Format, Trait
-from undertow.study.fields import Spec
+from undertow.study.fields import Spec, normalise, shown
 from undertow.study.generation import Generation
 from undertow.study.recipe import InContext, ProviderFinetuning, Recipe, Training
 from undertow.study.references import Reference
 from undertow.study.steering import Steering
 from undertow.study.teachers import Finetuning
 
+T = TypeVar("T")
 R = TypeVar("R", bound=Training | InContext)
 RecipeOf = Callable[[Reference], Training | InContext]  # the recipe of a student's reference model
 GenerationOf = Callable[[Reference], Generation]  # how a teacher's reference model generates data
@@ -50,7 +52,15 @@ def grid(
         system_name: see `Condition.system_name`. If several traits have messages of their own, the trait's
             name is added, because their controls would have the same name.
     """
-    traits = list(traits)
+    traits = _listed(traits, "traits")
+    models = [_pair(pair, f"grid.pairs[{i}]") for i, pair in enumerate(_listed(pairs, "pairs"))]
+    trained: list[Training | InContext | RecipeOf] = [
+        recipe if callable(recipe) else normalise(recipe, Training | InContext, f"grid.recipes[{i}]")
+        for i, recipe in enumerate(_listed(recipes, "recipes"))
+    ]
+    if not callable(generation):
+        generation = normalise(generation, Generation, "grid.generation")
+    finetuning = normalise(finetuning, Finetuning | None, "grid.finetuning")
 
     def message(trait: Trait | None) -> str | None:
         if system is None or isinstance(system, str):
@@ -63,15 +73,15 @@ def grid(
 
     # If each trait has a message of its own, it has a control of its own, which `with_controls` adds.
     no_trait: tuple[None, ...] = () if callable(system) else (None,)
-    cells = itertools.product(list(formats), list(pairs), list(recipes), [*traits, *no_trait])
+    cells = itertools.product(_listed(formats, "formats"), models, trained, [*traits, *no_trait])
     return with_controls(
         Condition(
             trait=trait,
             format=format_,
             teacher=teacher,
             student=student,
-            recipe=trainable(student, recipe if isinstance(recipe, Spec) else recipe(student)),
-            generation=generation if isinstance(generation, Spec) else generation(teacher),
+            recipe=trainable(student, recipe(student) if callable(recipe) else recipe),
+            generation=generation(teacher) if callable(generation) else generation,
             finetuning=finetuning and replace(finetuning, recipe=trainable(teacher, finetuning.recipe)),
             prompted=prompted,
             system=message(trait),
@@ -80,6 +90,20 @@ def grid(
         )
         for format_, (teacher, student), recipe, trait in cells
     )
+
+
+def _listed(values: Iterable[T], argument: str) -> list[T]:
+    """The values of an argument of `grid`. Raises SpecError if it is a single value."""
+    if isinstance(values, (str, Spec)) or not isinstance(values, Iterable):
+        raise SpecError(f"grid.{argument} = {shown(values)}: a list is needed")
+    return list(values)
+
+
+def _pair(pair: object, place: str) -> tuple[Reference, Reference]:
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+        raise SpecError(f"{place} = {shown(pair)}: a pair (teacher, student) is needed")
+    teacher, student = (normalise(one, Reference, place) for one in pair)
+    return teacher, student
 
 
 def trainable(reference: Reference, recipe: R) -> R | ProviderFinetuning:
