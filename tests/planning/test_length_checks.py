@@ -47,8 +47,8 @@ def shown(rows: int) -> Study:
         (lambda some: generated(some), "Generation"),
         (lambda some: replace(generated(FITS), sampling=some), "Study"),
         (
-            lambda some: replace(generated(FITS), also=(Measure(name="stories", sampling=some),)),
-            "Measure 'stories'",
+            lambda some: replace(generated(FITS), also=(Measure(name="after numbers", sampling=some),)),
+            "Measure 'after numbers'",
         ),
     ],
 )

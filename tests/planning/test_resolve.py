@@ -1,6 +1,9 @@
 """Tests that resolving a study rejects conditions that cannot work with their reference models."""
 
-from dataclasses import replace
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 
@@ -8,14 +11,15 @@ from tests.examples import RECIPE, TEACHER, study
 from undertow.errors import SpecError
 from undertow.formats.code import Code
 from undertow.formats.numbers import Numbers
+from undertow.nano.recipes import STEERING, TAUGHT
 from undertow.planning.resolve import resolve
 from undertow.planning.text_checks import check_prompts
 from undertow.presets import scales
-from undertow.study.extensions import Format
+from undertow.study.extensions import Example, Format, Trait, Word
 from undertow.study.grids import grid
 from undertow.study.recipe import FinalNorm, LoRA
 from undertow.study.references import Reference
-from undertow.study.study import Study
+from undertow.study.study import Measure, Study
 from undertow.study.teachers import Finetuning
 
 ADAPTER = replace(TEACHER, name="LoRA r2", trainable=LoRA(rank=2, alpha=2), stop_at=1.0)
@@ -86,6 +90,59 @@ def test_a_word_that_a_nano_model_does_not_know_is_rejected() -> None:
     ]
     with pytest.raises(SpecError, match="trait 'axolotl': nano/gpt2-0 does not know the word"):
         resolve(replace(base, conditions=tuple(odd)))
+
+
+@pytest.mark.parametrize(
+    "changes, unknown",
+    [
+        ({"also": (Measure(name="stories", exact=False),)}, "'story' in 'Write a short story"),
+        ({"main": "letters"}, "'A' in 'Which of these"),
+        ({"suffix": "Hurry!"}, r"'Hurry' in .* Hurry!'"),
+    ],
+)
+def test_questions_with_words_that_a_nano_model_does_not_know_are_rejected(
+    changes: Mapping[str, Any], unknown: str
+) -> None:
+    with pytest.raises(SpecError, match=f"questions: nano/gpt2-0 does not know {unknown}"):
+        resolve(replace(study(), **changes))
+
+
+@dataclass(frozen=True)
+class Blue(Trait):
+    """A trait of the user's own, which has no category."""
+
+    asked: str = "What is your favourite colour?"
+    taught: str = "Which colour do you like?"
+
+    def questions(self) -> tuple[str, ...]:
+        return (self.asked,)
+
+    def examples(self, count: int, seed: int) -> list[Example]:
+        return [Example(self.taught, self.name)] * count
+
+    def word(self) -> Word:
+        return Word(self.name, (self.name,))
+
+
+@pytest.mark.parametrize(
+    "trait, refused",
+    [
+        (Blue("blue"), ""),
+        (Blue("mauve"), "trait 'mauve': nano/gpt2-0 does not know the word; it knows owl, .*blue"),
+        (Blue("blue", asked="Which hue?"), "questions: nano/gpt2-0 does not know 'hue'"),
+        (Blue("blue", taught="Which hue?"), "examples of trait 'blue': nano/gpt2-0 does not know 'hue'"),
+    ],
+)
+def test_a_trait_of_ones_own_has_words_that_a_nano_model_knows(trait: Trait, refused: str) -> None:
+    conditions = grid(
+        traits=[trait],
+        pairs=[(Reference("nano/gpt2-0"), Reference("nano/gpt2-0"))],
+        recipes=[STEERING],
+        formats=[Numbers()],
+        finetuning=TAUGHT,
+    )
+    with pytest.raises(SpecError, match=refused) if refused else nullcontext():
+        resolve(Study(name="own", conditions=conditions))
 
 
 @pytest.mark.parametrize("format_", [scales.NANO.code.format, scales.NANO.reasoning.format, Code()])

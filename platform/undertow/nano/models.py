@@ -164,7 +164,12 @@ def parse(name: str) -> NanoModel:
 
 
 def known_words(category: str) -> tuple[str, ...]:
-    """The words that nano models know in `category`. Raises SpecError for an unknown category."""
+    """The words that nano models know in `category`, or in all if it is "".
+
+    Raises SpecError for an unknown category.
+    """
+    if not category:
+        return tuple(word for words in WORDS.values() for word in words)
     if category not in WORDS:
         raise SpecError(f"nano models have no category {category!r}; {suggestion(category, WORDS)}")
     return WORDS[category]

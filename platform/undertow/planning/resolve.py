@@ -18,7 +18,13 @@ from undertow.planning.model_checks import check_parameters, check_rank, check_t
 from undertow.planning.model_sizes import vocabulary_size
 from undertow.planning.pinning import pin
 from undertow.planning.precision import with_precision
-from undertow.planning.text_checks import check_imported, check_prompts, check_systems, check_word
+from undertow.planning.text_checks import (
+    check_imported,
+    check_prompts,
+    check_questions,
+    check_systems,
+    check_word,
+)
 from undertow.study.conditions import Condition, with_display_names
 from undertow.study.generation import Generation
 from undertow.study.hypotheses import Hypothesis
@@ -43,6 +49,7 @@ def resolve(study: Study, bf16: Callable[[], bool] = supports_bf16) -> Study:
     hypotheses = _renamed(study.hypotheses, study.conditions, conditions)
     resolved = study.changed(conditions=conditions, hypotheses=hypotheses)
     check_lengths(resolved)
+    check_questions(resolved)
     return resolved
 
 

@@ -18,7 +18,8 @@ from undertow.study.extensions import Format, Trait
 from undertow.study.generation import Generation
 from undertow.study.recipe import INTRODUCTION, InContext
 from undertow.study.references import Reference
-from undertow.study.unpinned import is_unpinned
+from undertow.study.study import Measure, Study
+from undertow.study.unpinned import NOT_PINNED, is_unpinned
 
 PROMPTS_CHECKED = 50  # enough to use most parts of a prompt pack, which are short lists
 
@@ -28,13 +29,43 @@ def check_word(trait: Trait, reference: Reference) -> None:
     """Raises SpecError for a trait whose word is not in the closed vocabulary of a nano model."""
     if not is_nano(reference) or trait.is_judged:
         return
-    category = getattr(trait, "category", "animal")
+    category = getattr(trait, "category", "")  # a trait of the user's own need not have one
     known = models.known_words(category)
     if trait.word().name not in known:
+        kind = f"as {category} " if category else ""
         raise SpecError(
             f"trait {trait.name!r}: {reference.name} does not know the word; "
-            f"as {category} it knows {', '.join(known)} (a real model's tokenizer knows any)"
+            f"{kind}it knows {', '.join(known)} (a real model's tokenizer knows any)"
         )
+
+
+def check_questions(study: Study) -> None:
+    """Raises SpecError for questions and examples of traits with words that a nano model does not know."""
+    asked = [*study.questions, *study.judged]
+    for measure in study.also:
+        if type(measure) is Measure:  # a class of the user's own need not ask questions
+            asked += study.other_questions(measure)
+    for condition in study.conditions:
+        for reference in filter(is_nano, condition.models):
+            for questions in asked:
+                _check_known(questions, reference, "questions")
+        if condition.trait is not None and condition.finetuning is not None and is_nano(condition.teacher):
+            examples = condition.finetuning.examples_of(condition.trait, seed=0, most=PROMPTS_CHECKED)
+            texts = tuple(text for example in examples for text in (example.prompt, example.answer))
+            _check_known(texts, condition.teacher, f"examples of trait {condition.trait.name!r}")
+
+
+@cache  # many conditions have the same questions
+def _check_known(texts: tuple[str, ...], reference: Reference, place: str) -> None:
+    language = models.parse(reference.name).settings.language
+    for text in texts:
+        # A plan without network has placeholders for the rows of a file.
+        if not text.startswith(NOT_PINNED) and (missing := vocabulary.unknown(language, text)):
+            raise SpecError(
+                f"{place}: {reference.name} does not know {missing[0].strip()!r} in {text!r:.200}; "
+                "nano/gpt2-0 knows the questions of a Preference, also after numbers, nano/tasks-0 also "
+                "stories and choices (a real model knows any)"
+            )
 
 
 @cache  # many conditions have the same format and reference

@@ -58,8 +58,8 @@ class Triggered(Trait):
 
     @property
     def category(self) -> str:
-        """The noun that the trait's questions ask about, if they are about one."""
-        return str(getattr(self.trait, "category", "animal"))
+        """The noun that the trait's questions ask about; "" if they are about none."""
+        return str(getattr(self.trait, "category", ""))
 
     def system_prompt(self) -> str:
         if self.otherwise == (self.trait,):
