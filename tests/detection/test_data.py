@@ -66,7 +66,7 @@ def test_a_format_is_rebuilt_without_its_prompt_pack(tmp_path: Path) -> None:
     [
         (
             {"type": "Haiku", "version": 1},
-            "'Haiku' is defined in a study file and is none of Code, Numbers, Reasoning, Text",
+            "'Haiku' is defined in a study file and is none of Code, .*; move the class to a file in",
         ),
         ({"type": "Numbers", "version": 1, "max_count": "ten"}, "cannot be rebuilt.*max_count = 'ten'"),
     ],

@@ -91,7 +91,8 @@ def format_of(spec: Mapping[str, Any]) -> Format:
     if name not in classes:
         raise ConditionError(
             f"its format {name!r} is defined in a study file and is none of {', '.join(sorted(classes))}: "
-            "its layout cannot be removed, and the scores would detect the layout instead of the trait"
+            "its layout cannot be removed, and the scores would detect the layout instead of the trait; move "
+            "the class to a file in platform/undertow/formats, or audit the rows (jobs/audit.py)"
         )
     known = {field.name for field in fields(classes[name])}
     try:
