@@ -101,6 +101,14 @@ def test_a_short_wave_whose_start_was_slow_changes_no_estimate(store: Store) -> 
     assert estimate("evaluations", evaluations, read(store)) == before
 
 
+def test_a_few_answers_after_a_slow_start_change_no_estimate(store: Store) -> None:
+    evaluations = [a for a in of_wave(planned(store), "evaluations") if isinstance(a, Evaluation)]
+    before = estimate("evaluations", evaluations, read(store))
+    few = replace(evaluations[0], questions=evaluations[0].questions[:1], samples=1)
+    add(store, "evaluations", timed([few], 20 * NANO["evaluations"].start))
+    assert estimate("evaluations", evaluations, read(store)) == before
+
+
 def test_engines_start_once_per_reference_and_workers_once_per_condition(store: Store) -> None:
     plan, real = planned(store), planned(store, REAL)
     assert starts(of_wave(plan, "evaluations")) == starts(of_wave(real, "evaluations")) == 2

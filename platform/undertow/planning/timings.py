@@ -27,9 +27,10 @@ from undertow.study.students import Student
 from undertow.study.teachers import Finetuning, Teacher
 
 FILE = "paces.json"
-# A wave must take this many times its expected starts and overhead to change a pace. In a shorter one, a slow
-# start would count as work, and the next plan would multiply it by the number of units.
-SHORTEST = 5
+# A wave of nano models must take this many times its expected starts and overhead to change a pace, and have
+# units whose default paces add up to this share of them. Otherwise a slow start would count as work, and the
+# next plan would multiply it by the number of units.
+SHORTEST, LEAST_WORK = 5, 0.1
 
 
 class Pace(NamedTuple):
@@ -103,7 +104,12 @@ def add(store: Store, wave: Wave, done: Iterable[Timing]) -> None:
         return
     wall_clock = max(timing.at for timing in local)
     fixed = _fixed(wave, list({timing.artifact for timing in local}))
-    if wall_clock < SHORTEST * fixed:
+    expected = sum(
+        timing.units * NANO[_pace_wave(wave, timing.artifact)].unit
+        for timing in finished
+        if is_nano(timing.artifact)
+    )
+    if wall_clock < SHORTEST * fixed or expected < LEAST_WORK * fixed:
         return
     working = wall_clock - fixed
     busy = sum(timing.seconds for timing in local)  # more than `working` if tasks ran concurrently
