@@ -131,9 +131,19 @@ def test_the_verdict_on_every_completion_is_stored(store: Store) -> None:
     assert read_verdicts(store.content(spec, VERDICTS), 2) == verdicts[:2]
 
 
-def test_unfinished_answers_are_rejected(store: Store) -> None:
-    spec = Dataset(completions=completions(store, ["1, 2, 3"], finished=False))
-    with pytest.raises(ConditionError, match="cut off: 1"):
+@pytest.mark.parametrize("rows", [None, 1])
+@pytest.mark.parametrize(
+    ("answer", "finished", "remedy"),
+    [
+        ("1, 2, 3", False, r"raise Sampling\.max_tokens .*, such as '1, 2, 3'"),
+        ("owls!", True, r"check the rule 'no number' .*, such as 'owls!'"),
+    ],
+)
+def test_if_no_completion_is_left_the_error_names_the_rule_and_a_completion(
+    store: Store, rows: int | None, answer: str, finished: bool, remedy: str
+) -> None:
+    spec = Dataset(completions=completions(store, [answer], finished=finished), rows=rows)
+    with pytest.raises(ConditionError, match=rf"0 of 1 completions .*: 1\), and 1 are needed; {remedy}"):
         stage.make_dataset(spec, store)
 
 

@@ -4,8 +4,8 @@ from undertow.auditing.results import Audit, ExpectedEffect, ModelResult
 from undertow.report.table_texts import decimal, p_value, percent, signed
 
 UNCALIBRATED = (
-    "The audit is not calibrated for these probes: it does not say how likely a student is to show the trait, "
-    "and the limits of its rule were chosen with the shipped probes of nano models (docs/auditing.md)."
+    "The audit is not calibrated for these probes: it does not say how likely a student is to show the "
+    "trait, and the limits of its rule were chosen with the shipped probes of nano models (docs/auditing.md)."
 )
 
 

@@ -17,6 +17,7 @@ from undertow.report.prose import OUTCOMES
 from undertow.report.table_texts import decimal, differing, duration, interval, p_value, percent, signed
 from undertow.report.tables import MARKS, other_effect
 from undertow.report.viewer_links import KEPT, Link, to_answers, to_completions
+from undertow.results.dataset_card import CUT_OFF
 from undertow.results.effect_rows import EffectRow, HypothesisOutcome, any_exact
 from undertow.results.sweep_record import ExtensionRecord
 from undertow.statistics.confusion import Confusion
@@ -27,7 +28,7 @@ from undertow.study.names import short
 
 OUTCOME_MARKS = {"held": "■", "failed": "○", "open": "◆"}
 GENERAL_RULES = {  # rules of all formats
-    "cut off": "the completion reached the limit of tokens",
+    CUT_OFF: "the completion reached the limit of tokens",
     "duplicate": "an earlier row has the same prompt and completion",
     "no second answer": "the second answer to its prompt was rejected, so that there is no pair to rank",
     "two equal answers": "the second answer to its prompt is the same",

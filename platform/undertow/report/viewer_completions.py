@@ -11,11 +11,11 @@ from typing import Any, Literal, NamedTuple
 
 from undertow.errors import StorageError
 from undertow.report.gather import ReportData
+from undertow.results.dataset_card import CUT_OFF
 from undertow.results.row_verdicts import VERDICTS, read_verdicts
 from undertow.storage.manifest import TRAINING_ROWS, Address, Manifest
 
 LONGEST_TEXT = 4000  # characters of a prompt, completion, answer or reply; the rest is cut
-CUT_OFF = "cut off"  # the rule that rejects completions without an end (see `stages.filters`)
 
 # A judge's reply. None: it did not see the row; False: the endpoint refused the request.
 ShownReply = str | Literal[False] | None

@@ -17,6 +17,7 @@ from undertow.study.rewriting import Rewritten
 from undertow.study.steering import ProjectedOut, RandomBias, SteeringBias
 
 SHOWN_CHARACTERS = 300
+CUT_OFF = "cut off"  # why a completion that reached the limit of tokens is rejected
 DUPLICATE = "duplicate"  # why a repeated row is rejected
 JUDGED = "judge "  # begins the reasons of judges
 # The share of rewritten rows that pass the format's rules: a fact of their data set, and a metric in MLflow.

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from undertow.errors import ConditionError
-from undertow.results.dataset_card import VALID, CardCounts, dataset_card
+from undertow.results.dataset_card import CUT_OFF, VALID, CardCounts, dataset_card
 from undertow.results.row_verdicts import VERDICTS
 from undertow.stages import distributions
 from undertow.stages.completions import TEXT
@@ -57,15 +57,11 @@ def make_dataset(dataset: Dataset, store: Store) -> dict[str, Any]:
     if dataset.rows is not None and len(kept) > dataset.rows:
         kept = drawn(dataset, kept, dataset.rows)
     funnel = CardCounts(table.num_rows, dict(left.rejected), left.examples, len(left.rows), len(kept))
-    if dataset.rows is not None and len(kept) < dataset.rows and not dataset.fewer:
+    needed = dataset.rows or 1
+    if not kept or (len(kept) < needed and not dataset.fewer):
         raise ConditionError(
             f"dataset {key(dataset)[:16]}: {len(kept)} of {table.num_rows} completions are left after the "
-            f"rules ({funnel.in_words()}), and {dataset.rows} are needed; raise Generation.prompts or lower "
-            "Generation.rows"
-        )
-    if not kept:
-        raise ConditionError(
-            f"dataset {key(dataset)[:16]}: no completion passes the rules ({funnel.in_words()})"
+            f"rules ({funnel.in_words()}), and {needed} are needed; {_remedy(funnel)}"
         )
     verdicts = _verdicts(completions, left, kept)
     facts = {**funnel.counts(), **({"judges": judged} if judged else {})}
@@ -89,6 +85,16 @@ def make_dataset(dataset: Dataset, store: Store) -> dict[str, Any]:
         card = dataset_card(dataset, funnel, rows[:EXAMPLES_PER_RULE], facts)
         (folder / "README.md").write_text(card)
     return facts
+
+
+def _remedy(funnel: CardCounts) -> str:
+    """What to change if too few completions are left."""
+    if funnel.kept:
+        return "raise Generation.prompts or lower Generation.rows"
+    rule = max(funnel.rejected, key=funnel.rejected.__getitem__, default="")
+    example = f", such as {funnel.examples[rule][0]!r:.80}" if funnel.examples.get(rule) else ""
+    remedy = "raise Sampling.max_tokens" if rule == CUT_OFF else f"check the rule {rule!r}"
+    return f"{remedy} (it rejects most completions{example})"
 
 
 def mixed(

@@ -15,7 +15,7 @@ from undertow.errors import ConditionError
 from undertow.judging.judges import LLMJudge
 from undertow.judging.ratings import GARBLED
 from undertow.judging.replies import Replies, Reply
-from undertow.results.dataset_card import DUPLICATE, JUDGED
+from undertow.results.dataset_card import CUT_OFF, DUPLICATE, JUDGED
 from undertow.storage.store import Store
 from undertow.study.datasets import Dataset
 from undertow.study.extension_checks import rejection_of, reply_of
@@ -123,7 +123,7 @@ def by_judge(
 def _rule(dataset: Dataset, row: CompletionRow, seen: set[tuple[str, str]]) -> str | None:
     """The rule that rejects a row, or None; adds accepted pairs of prompt and answer to `seen`."""
     if not row["finished"]:
-        return "cut off"
+        return CUT_OFF
     if reason := rejection_of(dataset.completions.format, row["prompt"], row["completion"]):
         return reason
     pair = (row["prompt"], row["completion"])
