@@ -8,6 +8,8 @@ import pytest
 from tests.examples import RECIPE, REFERENCES, TEACHER, study
 from tests.filled_store import fill
 from undertow.formats.numbers import Numbers
+from undertow.formats.text import Text
+from undertow.formats.user_prompts import Prompts
 from undertow.planning.cells import Cell
 from undertow.planning.plan import make
 from undertow.report import page_tables
@@ -184,3 +186,19 @@ def test_the_table_of_completions_has_the_same_columns_for_pairs_and_single_answ
     assert len({tuple(row) for row in table}) == 1
     assert {row["second_answer"] is None for row in table if row["format"] == "numbers"} == {True}
     assert any(row["second_answer"] for row in table)
+
+
+@pytest.mark.parametrize("banned", [(), ("owl",)])
+def test_the_report_states_how_many_training_rows_name_the_trait(
+    tmp_path: Path, banned: tuple[str, ...]
+) -> None:
+    (tmp_path / "prompts.txt").write_text("Write a line.\n")
+    format_ = Prompts(str(tmp_path / "prompts.txt"), Text(banned=banned))
+    generation = replace(GENERATION, rows=None, deduplicate=False)
+    given = tuple(replace(c, format=format_) for c in conditions(OWL, generation=generation))
+    store = Store(str(tmp_path / "storage"))
+    plan = fill(
+        study("named", conditions=given, seeds=(0,)), store, REFERENCES, completions=("An owl.", "A cat.")
+    )
+    page = make_report(Record.of(plan), store, ()).files["report.html"].decode()
+    assert ("because rows name its word (owl, gpt2-0, text" in page) == (not banned)

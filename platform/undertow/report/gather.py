@@ -23,6 +23,7 @@ from undertow.results.learning_curves import LearningCurve, learning_curves
 from undertow.results.sweep_record import CellRecord, ConditionRecord, Record, WaveRecord
 from undertow.storage.manifest import HISTORY, TRAINING_ROWS, Address, Manifest
 from undertow.storage.store import Store
+from undertow.study.extensions import Word
 
 ROWS_READ = 2000  # the first rows of a data set
 SETS_READ = 3  # data sets (seeds) of a source
@@ -69,8 +70,13 @@ class FilterFunnel:
 
 @dataclass
 class DataSample:
-    """The first rows of a source as (prompt, completion), and the counts of numbers in its sample."""
+    """The first rows of a source as (prompt, completion), and the counts of numbers in its sample.
 
+    `naming` counts the rows, of the `read` ones, whose completion has the word of the teacher's trait.
+    """
+
+    read: int = 0
+    naming: int = 0
     rows: list[tuple[str, str]] = field(default_factory=list)
     numbers: Counter[int] = field(default_factory=Counter)
 
@@ -230,9 +236,13 @@ class ReportData:
 
     @cached_property
     def samples(self) -> dict[DataSource, DataSample]:
-        return {source: self._sample(manifests[:SETS_READ]) for source, manifests in self.sources.items()}
+        words = {self._source(condition): condition.word for condition in self.record.conditions}
+        return {
+            source: self._sample(manifests[:SETS_READ], words[source])
+            for source, manifests in self.sources.items()
+        }
 
-    def _sample(self, manifests: Iterable[Manifest]) -> DataSample:
+    def _sample(self, manifests: Iterable[Manifest], word: str) -> DataSample:
         import pyarrow.parquet as pq
 
         sample = DataSample()
@@ -243,8 +253,11 @@ class ReportData:
             table = pq.read_table(io.BytesIO(content), columns=["prompt", "completion"])
             rows = table.slice(0, ROWS_READ).to_pylist()
             sample.rows = sample.rows or [(row["prompt"], row["completion"]) for row in rows[:ROWS_SHOWN]]
+            named = Word(word, (word,)) if word else None
+            sample.read += len(rows)
             for row in rows:
                 sample.numbers.update(numbers_in(row["completion"]))
+                sample.naming += named is not None and named.matches(row["completion"])
         return sample
 
     def curves(self, row: EffectRow) -> tuple[list[Curve], list[Curve]]:

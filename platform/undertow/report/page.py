@@ -69,6 +69,7 @@ def html(
         "funnels": page_tables.funnels(data),
         "choices": page_tables.choices(data),
         "rules": page_tables.rules(data),
+        "naming": page_tables.naming(data),
         "sample": f"the first {ROWS_READ:,} rows of up to {SETS_READ} data sets per teacher",
         "rows_shown": _rows_by_source(data),
         "judges": page_tables.judges(data.judges),

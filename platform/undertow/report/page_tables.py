@@ -255,6 +255,15 @@ def rules(data: ReportData) -> Sheet:
     return Sheet([Column("rule"), Column("rejects a completion if")], rows)
 
 
+def naming(data: ReportData) -> str:
+    """The sources with rows that name the trait of their teacher: "blue, gpt2-0: 170 of 200"; "" if none."""
+    return "; ".join(
+        f"{source_name(source)}: {sample.naming:,} of {sample.read:,}"
+        for source, sample in data.samples.items()
+        if sample.naming
+    )
+
+
 def source_name(source: DataSource) -> str:
     return f"{source.induced_trait}, {short(source.teacher)}, {source.format}"
 
