@@ -82,7 +82,9 @@ def test_epochs_have_the_probability_of_each_word(opened: SweepResults) -> None:
 
 def test_the_example_notebook_runs(opened: SweepResults, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MPLBACKEND", "agg")
-    monkeypatch.chdir(Path(opened.store.url).parent)  # where `storage` is
+    docs = Path(opened.store.url).parent / "docs"  # Jupyter runs a notebook in its own folder
+    docs.mkdir()
+    monkeypatch.chdir(docs)
     cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
     names: dict[str, Any] = {}
     for cell in cells:
