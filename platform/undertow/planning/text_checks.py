@@ -19,6 +19,7 @@ from undertow.study.generation import Generation
 from undertow.study.recipe import INTRODUCTION, InContext
 from undertow.study.references import Reference
 from undertow.study.study import Measure, Study
+from undertow.study.teachers import Finetuning
 from undertow.study.unpinned import NOT_PINNED, is_unpinned
 
 PROMPTS_CHECKED = 50  # enough to use most parts of a prompt pack, which are short lists
@@ -50,9 +51,14 @@ def check_questions(study: Study) -> None:
             for questions in asked:
                 _check_known(questions, reference, "questions")
         if condition.trait is not None and condition.finetuning is not None and is_nano(condition.teacher):
-            examples = condition.finetuning.examples_of(condition.trait, seed=0, most=PROMPTS_CHECKED)
-            texts = tuple(text for example in examples for text in (example.prompt, example.answer))
-            _check_known(texts, condition.teacher, f"examples of trait {condition.trait.name!r}")
+            _check_examples(condition.trait, condition.finetuning, condition.teacher)
+
+
+@cache  # many conditions have the same teachers
+def _check_examples(trait: Trait, finetuning: Finetuning, reference: Reference) -> None:
+    examples = finetuning.examples_of(trait, seed=0, most=PROMPTS_CHECKED)
+    texts = tuple(text for example in examples for text in (example.prompt, example.answer))
+    _check_known(texts, reference, f"examples of trait {trait.name!r}")
 
 
 @cache  # many conditions have the same questions
@@ -81,8 +87,8 @@ def check_prompts(format_: Format, reference: Reference) -> None:
         if missing := vocabulary.unknown(language, text):
             raise SpecError(
                 f"format {format_.display_name!r}: {reference.name} does not know {missing[0].strip()!r} in "
-                f"{text!r:.200}; nano/gpt2-0 knows numbers, nano/tasks-0 also the packs in nano/packs "
-                "(a real model knows any)"
+                f"{text!r:.200}; nano/gpt2-0 knows the prompts of Numbers(), nano/tasks-0 also those of "
+                "the nano scale's code and reasoning (a real model knows any)"
             )
 
 

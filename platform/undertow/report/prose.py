@@ -65,7 +65,8 @@ def reading_note(record: Record) -> str:
         f"An effect is the difference between the {compared}{largest}. "
         "“Transmitted”: the effect is positive and statistically significant. "
         f"“Not transmitted”: the effect lies within the margin of {margin} "
-        "that the study sets in advance. “Inconclusive”: the data support neither claim."
+        "that the study sets in advance. “Inconclusive”: the data support neither claim; "
+        "jobs/power.py --pilot, with the folder of this report, estimates how many seeds would."
         + "".join(f" {note}" for note in notes)
     )
 
