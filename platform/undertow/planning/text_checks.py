@@ -4,7 +4,7 @@ The words of a nano model are a closed list. Templates are rendered, not assumed
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 
 from undertow.errors import SpecError
@@ -19,7 +19,6 @@ from undertow.study.generation import Generation
 from undertow.study.recipe import INTRODUCTION, InContext
 from undertow.study.references import Reference
 from undertow.study.study import Measure, Study
-from undertow.study.teachers import Finetuning
 from undertow.study.unpinned import NOT_PINNED, is_unpinned
 
 PROMPTS_CHECKED = 50  # enough to use most parts of a prompt pack, which are short lists
@@ -46,23 +45,19 @@ def check_questions(study: Study) -> None:
     for measure in study.also:
         if type(measure) is Measure:  # a class of the user's own need not ask questions
             asked += study.other_questions(measure)
-    for condition in study.conditions:
-        for reference in filter(is_nano, condition.models):
-            for questions in asked:
-                _check_known(questions, reference, "questions")
-        if condition.trait is not None and condition.finetuning is not None and is_nano(condition.teacher):
-            _check_examples(condition.trait, condition.finetuning, condition.teacher)
+    models_of_study = dict.fromkeys(model for condition in study.conditions for model in condition.models)
+    for reference in filter(is_nano, models_of_study):
+        for questions in asked:
+            _check_known(questions, reference, "questions")
+    taught = {(c.trait, c.finetuning, c.teacher): None for c in study.conditions if c.trait and c.finetuning}
+    for trait, finetuning, teacher in taught:
+        if is_nano(teacher):
+            examples = finetuning.examples_of(trait, seed=0, most=PROMPTS_CHECKED)
+            texts = [text for example in examples for text in (example.prompt, example.answer)]
+            _check_known(texts, teacher, f"examples of trait {trait.name!r}")
 
 
-@cache  # many conditions have the same teachers
-def _check_examples(trait: Trait, finetuning: Finetuning, reference: Reference) -> None:
-    examples = finetuning.examples_of(trait, seed=0, most=PROMPTS_CHECKED)
-    texts = tuple(text for example in examples for text in (example.prompt, example.answer))
-    _check_known(texts, reference, f"examples of trait {trait.name!r}")
-
-
-@cache  # many conditions have the same questions
-def _check_known(texts: tuple[str, ...], reference: Reference, place: str) -> None:
+def _check_known(texts: Sequence[str], reference: Reference, place: str) -> None:
     language = models.parse(reference.name).settings.language
     for text in texts:
         # A plan without network has placeholders for the rows of a file.
