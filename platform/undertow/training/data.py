@@ -2,8 +2,9 @@
 
 The loss covers the completion only (or, with Recipe.loss = "all", every token but the first). The end-of-turn
 tokens that the chat template writes after an answer are part of the completion, so that a student learns to
-end its answers. Recorded token ids are trained on unchanged; text is tokenized only if there are none,
-because another segmentation of the same text is a different sequence to the model.
+end its answers. Rows of soft targets or masks have the token ids that the teacher sampled, which are trained
+on unchanged. All other rows are texts, as in the paper, and the student's tokenizer may divide a text into
+other tokens than the teacher sampled.
 
 The rows of a batch depend only on (seed, epoch). Within a batch, rows are sorted by length and divided among
 workers and micro-batches, which affects only the order of summation.
