@@ -31,9 +31,16 @@ class RowOutcome(NamedTuple):
 USED = RowOutcome("kept", "used")
 SPARE = RowOutcome("kept, not drawn", "spare")
 UNKNOWN = RowOutcome("not recorded", "unknown")
-# The first answers of pairs that were ranked (see `stages.ranking`).
-PREFERRED = RowOutcome("kept, preferred to the second answer", "used")
-NOT_PREFERRED = RowOutcome("kept, second answer preferred", "used")
+# The first answers of pairs, by whether they are preferred: by a teacher, or in data of the control at random
+# (see `stages.ranking`).
+RANKED = {
+    True: RowOutcome("kept, preferred to the second answer", "used"),
+    False: RowOutcome("kept, second answer preferred", "used"),
+}
+DRAWN = {
+    True: RowOutcome("kept, preferred at random", "used"),
+    False: RowOutcome("kept, second answer preferred at random", "used"),
+}
 
 
 @dataclass(frozen=True)
@@ -85,10 +92,11 @@ def dataset_rows(data: ReportData, manifest: Manifest, most: int) -> DatasetRows
         return DatasetRows(total, prompts, completions, outcomes, {}, note=note)
     judges = [str(facts["judge"]) for facts in manifest.facts.get("judges", ())]
     used, seconds = [USED] * len(sampled), list[str | None]()
-    if "ranked" in manifest.spec:
+    if ranking := manifest.spec.get("ranked"):
         ranked = _ranked_pairs(data, manifest)
         pairs = [ranked.get((row["prompt"], row["completion"])) for row in sampled]
-        used = [PREFERRED if pair and pair.is_preferred else NOT_PREFERRED for pair in pairs]
+        labels = RANKED if ranking.get("scores") else DRAWN
+        used = [labels[bool(pair and pair.is_preferred)] for pair in pairs]
         seconds = [shown(pair.other) if pair else None for pair in pairs]
     return DatasetRows(
         total,
