@@ -350,8 +350,9 @@ def test_offline_a_revision_is_a_branch_a_commit_or_its_beginning(
         (Reference("org/a", COMMITS[2]), ["does not have it at revision '9c0d"]),
         (Reference("org/planned"), ["only a part of it (*.safetensors is missing", "download it"]),
         (Reference("org/half"), ["only a part of it (model-2.safetensors is missing"]),
+        (Reference("gpt2-0"), ["does not have it", "or write 'nano/gpt2-0' for the nano model"]),
     ],
-    ids=["other model", "other branch", "other commit", "small files only", "half of the weights"],
+    ids=["other model", "other branch", "other commit", "small files only", "half of the weights", "nano"],
 )
 def test_offline_a_model_that_is_not_cached_is_reported(
     reference: Reference, parts: list[str], cache: Path, tmp_path: Path

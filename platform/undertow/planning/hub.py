@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from undertow.engines.weight_files import WEIGHTS
-from undertow.errors import UnavailableError, UserError, first_line
+from undertow.errors import SpecError, UnavailableError, UserError, first_line
+from undertow.nano import models
 from undertow.planning.model_files import weights_hash
 from undertow.prompts.hub_files import no_answer
 from undertow.storage.manifest import sha256
@@ -69,7 +70,7 @@ def refused(reference: Reference, error: Exception) -> UserError:
     """The error for a model that the hub does not provide."""
     return UserError(
         f"Reference {reference.name!r}: not a local {_kind(reference)}, and the model hub reports: "
-        f"{first_line(error)}; check the name, the network and HF_TOKEN, or give a local {_kind(reference)}"
+        f"{first_line(error)}; check the name, the network and HF_TOKEN, {_instead(reference)}"
     )
 
 
@@ -79,8 +80,18 @@ def not_cached(reference: Reference, reason: str, lacks: str = "does not have it
     remedy = offline if reason == OFFLINE else "check the name, the network and HF_TOKEN"
     return UnavailableError(
         f"Reference {reference.name!r}: not a local {_kind(reference)}; {reason}, and the local cache of the "
-        f"model hub {lacks}; {remedy}, or give a local {_kind(reference)}"
+        f"model hub {lacks}; {remedy}, {_instead(reference)}"
     )
+
+
+def _instead(reference: Reference) -> str:
+    """What else the user can give, or may have meant."""
+    nano = f"nano/{reference.name}"
+    try:
+        models.parse(nano)
+    except SpecError:
+        return f"or give a local {_kind(reference)}"
+    return f"or write {nano!r} for the nano model"
 
 
 def _kind(reference: Reference) -> str:
