@@ -94,11 +94,10 @@ def attend(
         return torchs(query, key, value, mask=attention_mask), None
     rows = [slice(*ends) for ends in pairwise(cu_seq_lens_q.tolist())]
     masks = [None if sees_row or attention_mask is None else attention_mask[:, :, r, r] for r in rows]
-    parts = [
-        torchs(query[:, :, row], key[:, :, row], value[:, :, row], mask=mask)
-        for row, mask in zip(rows, masks, strict=True)
-    ]
-    return torch.cat(parts, dim=1), None
+    # `split`, since the gradient of each slice would be a tensor of the whole micro-batch's size.
+    lengths = [row.stop - row.start for row in rows]
+    parts = zip(*(torch.split(t, lengths, dim=2) for t in (query, key, value)), masks, strict=True)
+    return torch.cat([torchs(q, k, v, mask=mask) for q, k, v, mask in parts], dim=1), None
 
 
 def _fits_flash(*tensors: Tensor) -> bool:
