@@ -315,6 +315,17 @@ def test_the_end_of_a_sweep_uses_the_runs_that_another_sweep_of_the_study_has_cr
     assert [run.info.status for kind in ("sweep", "student") for run in desk.runs(kind)] == ["FINISHED"] * 2
 
 
+def test_a_sweep_that_ends_early_leaves_the_runs_of_another_sweep_of_the_study_open(desk: Desk) -> None:
+    mine, theirs = cell_of(desk.study).student, cell_of(desk.study, None).student
+    other = desk.tracker()
+    other.epochs(theirs, [(NOW, reports()[0])])
+    stopped = desk.tracker()
+    stopped.epochs(mine, [(NOW, reports()[0])])
+    stopped.abandon()
+    status = {run.data.tags["undertow.key"]: run.info.status for run in desk.runs("student")}
+    assert status == {key(mine): "KILLED", key(theirs): "RUNNING"}
+
+
 def test_runs_that_a_user_deletes_during_a_sweep_are_created_again_at_its_end(desk: Desk) -> None:
     student = cell_of(desk.study).student
     make(desk.store, student.dataset)

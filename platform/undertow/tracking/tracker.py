@@ -268,9 +268,12 @@ class Tracker:
             run.status, run.is_open = "FAILED", False
 
     def abandon(self) -> None:
-        """Ends all open runs with the status KILLED, for a sweep that ends early."""
+        """Ends the runs that this process has open with the status KILLED, for a sweep that ends early.
+
+        Other running ones may be those of another sweep of the same study.
+        """
         for run in self._runs.values():
-            if run.status == "RUNNING":
+            if run.is_open:
                 self.client.set_terminated(run.id, "KILLED")
                 run.status, run.is_open = "KILLED", False
 
@@ -302,7 +305,8 @@ class Tracker:
         self.client.set_tag(self.parent, pages.NOTE, pages.run_note(note, self.parent, list(files)))
         self.client.set_tag(self.parent, SWEEP, sweep)
         self.client.set_terminated(self.parent, "FAILED" if failed else "FINISHED")
-        self._runs["sweep "].status = "FAILED" if failed else "FINISHED"
+        parent = self._runs["sweep "]
+        parent.status, parent.is_open = "FAILED" if failed else "FINISHED", False
 
     def _run_of(self, artifact: Artifact) -> _Run:
         columns = names.columns(artifact)
