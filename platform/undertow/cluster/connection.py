@@ -24,12 +24,12 @@ from typing import Any, TypeVar
 
 from undertow.cluster.address import LOCAL, check_address
 from undertow.cluster.ray_messages import print_plainly
+from undertow.cluster.user_code import register_modules
 from undertow.cluster.web_pages import Access
 from undertow.engines.quiet import quiet
 from undertow.errors import StorageError, UserError, last_line
 from undertow.planning.resources import Layout, Machine, Node, planned, waiting_line
 from undertow.storage.store import Store
-from undertow.study.user_modules import user_modules
 from undertow.tracking.client import tracking_uri
 
 GPU_TYPE = "accelerator_type:"  # begins the name of the resource by which Ray states the type of GPUs
@@ -102,8 +102,7 @@ def connect(
 
         _set_up_ray_data()
         allow_pipelines()
-        for module in user_modules():  # workers cannot import them
-            ray.cloudpickle.register_pickle_by_value(module)
+        register_modules()
         nodes = [node for node in ray.nodes() if node["Alive"]]
         if store is not None and len(nodes) > 1:
             check_reach(store, nodes)

@@ -14,6 +14,7 @@ from rich.markup import escape
 
 from undertow.cluster.connection import check_place, connect
 from undertow.cluster.node_watch import watched_nodes
+from undertow.cluster.user_code import check_code
 from undertow.engines.quiet import quiet
 from undertow.errors import StorageError
 from undertow.planning import capacity
@@ -97,7 +98,8 @@ def run(
         print_line(line, console)
 
     if not plan.is_complete:
-        import_module("ray")  # before the next line: imports in two threads take turns
+        import_module("ray")  # before `prepare_tracking`: imports in two threads take turns
+        check_code(plan.study)
     wait_for_tracking = prepare_tracking(store)  # while Ray starts
     with nullcontext() if plan.is_complete else connect(layout, store, report) as machine:
         if machine is not None:

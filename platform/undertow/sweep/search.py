@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from undertow.cluster.connection import connect
+from undertow.cluster.user_code import check_code
 from undertow.errors import UserError
 from undertow.planning import timings
 from undertow.planning.costs import Hardware
@@ -273,6 +274,7 @@ def _run_trials(
     """Runs the trials on Ray. Raises UserError if another process runs the same search on the storage."""
     from undertow.stages.recipe_search import run_trials
 
+    check_code(search.study)
     place = Address("search", key(search.design(resolved.condition)))
     with Leases(store) as leases:
         if not leases.take(place):
