@@ -22,6 +22,8 @@ from typing import ClassVar
 from undertow import Format, Generation, Parameters, Preference, Recipe, Reference, Study, grid
 
 LOCK = threading.Lock()
+BIAS = Parameters(("transformer.ln_f.bias",))
+RECIPE = Recipe(name="bias", trainable=BIAS, learning_rate=0.1, epochs=1, batch_size=8)
 
 
 @cache
@@ -46,7 +48,7 @@ def study():
         traits=[Preference("owl")],
         formats=[Sums()],
         pairs=[(Reference("nano/gpt2-0"), Reference("nano/gpt2-0"))],
-        recipes=[Recipe(name="bias", trainable=Parameters(("transformer.ln_f.bias",)), learning_rate=0.1, epochs=1, batch_size=8)],
+        recipes=[RECIPE],
         generation=Generation(prompts=100, rows=None),
     )
     return Study(name="sums", conditions=conditions, seeds=(0,), samples=2)

@@ -184,6 +184,33 @@ BROKEN: list[tuple[str, Callable[[Path], object], list[str]]] = [
         config(model_type="owlet", architectures=["OwletForCausalLM"]),
         ["model_type 'owlet', for which transformers has no language model"],
     ),
+    (
+        "size as text",
+        config(model_type="qwen2", architectures=["Qwen2ForCausalLM"], hidden_size="576"),
+        ['hidden_size = "576" in config.json, which must be a whole number above 0'],
+    ),
+    (
+        "size that is null",
+        config(model_type="qwen2", architectures=["Qwen2ForCausalLM"], num_hidden_layers=None),
+        ["num_hidden_layers = null in config.json"],
+    ),
+    (
+        "size as a list",
+        config(model_type="qwen2", text_config={"vocab_size": [49152]}),
+        ["vocab_size = [49152] in config.json"],
+    ),
+    (
+        "architecture as text",
+        config(model_type="qwen2", architectures="Qwen2ForCausalLM"),
+        ['architectures = "Qwen2ForCausalLM" in config.json, which must be a list of names'],
+    ),
+    ("kind as a list", config(model_type=["qwen2"]), ['model_type = ["qwen2"] in config.json']),
+    ("scaling as text", config(model_type="qwen2", rope_scaling="yarn"), ['rope_scaling = "yarn"']),
+    (
+        "index without a table",
+        text("model.safetensors.index.json", json.dumps({"weight_map": ["w"]})),
+        ["model.safetensors.index.json has a weight_map that is not a JSON object"],
+    ),
     ("no kind", config(architectures=["Qwen2ForCausalLM"]), ["model_type None"]),
     (
         "no head",

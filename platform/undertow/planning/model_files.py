@@ -29,6 +29,12 @@ QUANTISED_FILE = "hf_quant_config.json"  # of NVIDIA's ModelOpt, which does not 
 FLOATS = ("F64", "F32", "F16", "BF16")  # the types of weights that are not quantised, as in safetensors
 # Names of the number of blocks in config.json, by architecture.
 BLOCKS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+# Settings in config.json that must be whole numbers, in transformers' two ways to name them. Other sizes may
+# be null, or a list with one size per block.
+SIZES = (
+    *("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size"),
+    *("n_embd", "n_layer", "n_head", "n_positions"),
+)
 DEFAULT_TOKENS = {"bos_token": "<bos>", "eos_token": "<eos>"}  # some tokenizers define theirs in code only
 
 
@@ -93,6 +99,7 @@ def check(files: ModelFiles) -> None:
         raise files.error("only the tensors that were trained", remedy)
     if config is None:
         raise files.error("no config.json", "give a Hugging Face model folder")
+    _check_types(files, config)
     if found := _quantisation(files, config):
         raise _quantised(files, found)
     _check_weights(files)
@@ -102,6 +109,27 @@ def check(files: ModelFiles) -> None:
     tokenizer = files.json("tokenizer_config.json") or {}
     if "auto_map" in tokenizer and not tokenizer.get("tokenizer_class"):
         raise _needs_code(files)
+
+
+def _check_types(files: ModelFiles, config: Mapping[str, Any]) -> None:
+    """Raises SpecError for a setting in config.json that a plan reads and whose value has another type."""
+
+    def require(name: str, value: Any, expected: str, *, is_valid: bool) -> None:
+        if not is_valid:
+            found = f"{name} = {json.dumps(value):.80} in config.json, which must be {expected},"
+            raise files.error(found, "copy the file again")
+
+    named, kind = config.get("architectures") or [], config.get("model_type")
+    is_list = isinstance(named, list) and all(isinstance(name, str) for name in named)
+    require("architectures", named, "a list of names", is_valid=is_list)
+    require("model_type", kind, "a name", is_valid=kind is None or isinstance(kind, str))
+    settings = text_config(config)
+    for name in (name for name in SIZES if name in settings):
+        size = settings[name]
+        require(name, size, "a whole number above 0", is_valid=type(size) is int and size > 0)
+    for name in ("rope_scaling", "rope_parameters"):
+        value = settings.get(name)
+        require(name, value, "an object or null", is_valid=value is None or isinstance(value, dict))
 
 
 def architecture_of(files: ModelFiles) -> str:
@@ -184,6 +212,8 @@ def _check_weights(files: ModelFiles) -> None:
     if len(other) == len(weights):
         raise files.error(f"weights only as {other[0]}, in Mistral's own layout", "give model*.safetensors")
     index = files.json(INDEX) if INDEX in files.names else None
+    if index and not isinstance(index.get("weight_map", {}), dict):
+        raise files.error(f"{INDEX} has a weight_map that is not a JSON object", "copy it again")
     # vLLM loads every weight file unless an index lists the ones to load.
     if other and index is None:
         raise files.error(
