@@ -19,6 +19,7 @@ from undertow.cluster.engine_pool import EngineActor, TaskOutcome
 from undertow.engines import serving
 from undertow.engines.protocol import Engine, ModelWeights
 from undertow.engines.serving import Served
+from undertow.errors import ConditionError, ReadError
 from undertow.storage.store import Store
 from undertow.study.references import Artifact, Reference
 
@@ -31,6 +32,7 @@ class FragileEngine(ToyEngine):
 
     is_broken: bool = False
     closed: list[int] = field(default_factory=list)
+    was_unreachable: bool = False
 
     def close(self) -> None:
         self.closed.append(1)
@@ -43,6 +45,11 @@ class FragileEngine(ToyEngine):
             raise ValueError(f"there is no parameter named {name!r}")
         if name == "unlucky":
             raise OSError("a transient error")
+        if name == "unreachable" and not self.was_unreachable:
+            self.was_unreachable = True
+            raise ReadError("--storage s3://bucket: cannot be read")
+        if name == "impossible":
+            raise ConditionError("the teacher lacks its trait")
 
 
 @dataclass(frozen=True)
@@ -99,6 +106,13 @@ def test_the_error_is_the_models_own_and_not_that_of_a_second_attempt(tmp_path: 
     assert "there is no parameter named 'bad'" in bad.error
     assert (bad.retried, bad.is_start) == ("", False)
     assert unlucky.retried.startswith("Traceback")
+
+
+def test_a_task_that_cannot_read_the_storage_is_attempted_again(tmp_path: Path) -> None:
+    read, impossible = outcomes(["unreachable", "impossible"], [], Store(str(tmp_path)))
+    assert (read.error, read.units) == ("", 1)
+    assert "cannot be read" in read.retried
+    assert (impossible.error, impossible.retried) == ("the teacher lacks its trait", "")
 
 
 def test_a_process_in_which_the_engine_cannot_start_again_ends_before_the_next_task(

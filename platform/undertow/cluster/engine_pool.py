@@ -27,7 +27,7 @@ from undertow.engines.literal_paths import remove_links
 from undertow.engines.protocol import CanBreak, Engine
 from undertow.engines.quiet import quiet
 from undertow.engines.registry import EngineKind, engine_for, register_engine
-from undertow.errors import ConditionError, UserError
+from undertow.errors import ConditionError, ReadError, UserError
 from undertow.planning.given_models import folder_of
 from undertow.planning.resources import Machine
 from undertow.storage.store import Store
@@ -195,7 +195,9 @@ def is_broken(engine: Engine) -> bool:
 
 
 def _run(number: int, task: Task, engine: Engine, store: Store) -> TaskOutcome:
-    """Runs a task and returns its outcome. An unexpected error is retried once, its traceback kept.
+    """Runs a task and returns its outcome.
+
+    An unexpected error, or a storage that cannot be read now, is retried once; the first traceback is kept.
 
     An error that breaks the engine is not: its cause is in the task, and the engine cannot answer again.
     """
@@ -205,7 +207,9 @@ def _run(number: int, task: Task, engine: Engine, store: Store) -> TaskOutcome:
             facts = task.run(engine, store)
             return TaskOutcome(number, time.time() - start, facts, retried=first_traceback)
         except (ConditionError, UserError) as error:
-            return TaskOutcome(number, time.time() - start, {}, str(error), retried=first_traceback)
+            if is_last or not isinstance(error, ReadError):
+                return TaskOutcome(number, time.time() - start, {}, str(error), retried=first_traceback)
+            first_traceback = traceback.format_exc()
         except Exception as error:
             if is_last or is_broken(engine):
                 text = out_of_memory(error, ENGINES) or error_line(error)
