@@ -21,6 +21,7 @@ from undertow.errors import StorageError
 from undertow.planning.integrity import inspect
 from undertow.planning.plan import make
 from undertow.storage.store import Store
+from undertow.tracking.database import create_database
 
 ROOT = Path(__file__).parents[2]
 LARGEST = 64 * 2**10  # bytes; a report is larger
@@ -114,3 +115,19 @@ def test_a_sweep_on_a_full_disk_ends_with_a_one_line_error_and_a_rerun_completes
     newest = max((tmp_path / "storage" / "sweeps" / "small").glob("2*"))
     assert (newest / "report.html").stat().st_size > LARGEST
     assert json.loads((newest / "events.json").read_text())[-1]["event"] == "finished"
+
+
+def test_mlflows_database_on_a_full_disk_prints_no_traceback(tmp_path: Path) -> None:
+    create_database(tmp_path / "mlflow.db")
+    program = (
+        "from undertow.engines.quiet import quiet\n"
+        "quiet()\n"
+        "from undertow.tracking.client import connect_client\n"
+        "from undertow.tracking.connection_errors import is_connection_error, reason_of\n"
+        f"client = connect_client('sqlite:///{tmp_path}/mlflow.db')\n"
+        "try: client.create_experiment('owls')\n"
+        "except Exception as error: print(is_connection_error(error), reason_of(error))"
+    )
+    done = limited(program, tmp_path)
+    assert done.stdout in ("True database or disk is full\n", "True disk I/O error\n")
+    assert done.stderr == ""

@@ -81,6 +81,8 @@ def quiet() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     # Tune logs a traceback for a trial whose node left, then restarts it; other failures are in its results.
     logging.getLogger("ray.tune.execution.tune_controller").setLevel(logging.CRITICAL)
+    # It logs a traceback for each error of the database, such as a full disk. The sweep reports the reason.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     # If the storage does not answer, they log screens of tracebacks about state that no sweep restores.
     for name in ("ray.tune.execution.experiment_state", "ray.train._internal.storage"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
