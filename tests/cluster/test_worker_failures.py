@@ -1,6 +1,9 @@
 """Tests of the error messages for processes that ended from outside: out of memory, or a lost node."""
 
+from collections.abc import Iterator
+
 import pytest
+from ray.data._internal.util import iterate_with_retry
 
 from undertow.cluster.worker_failures import (
     ENGINES,
@@ -112,6 +115,16 @@ def test_a_lost_node_is_distinguished_from_a_failure() -> None:
     assert in_words(RuntimeError(WITH_NODE), TRAINING).startswith("its node left the cluster")
     for text in (RAN_OUT, ON_GPU, ON_CPU, *VANISHED.values(), "ValueError: a node has no children"):
         assert not lost_node(RuntimeError(text))
+
+
+def test_what_ray_data_adds_to_an_error_about_its_retries_is_left_out() -> None:
+    def fail() -> Iterator[int]:
+        raise TypeError("owls have no key")
+
+    with pytest.raises(TypeError) as caught:
+        list(iterate_with_retry(fail, "run the task", match=[], max_attempts=1))
+    assert "DataContext" in str(caught.value)
+    assert in_words(caught.value, ENGINES) == "owls have no key"
 
 
 def test_other_errors_are_reported_by_their_last_line() -> None:

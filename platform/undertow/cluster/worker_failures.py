@@ -55,7 +55,11 @@ _VANISHED = re.compile(
     re.I,
 )
 # Lines that libraries add to their errors, which say nothing about the cause.
-_NOTES = re.compile(r"For further information visit|\(Background on this error|For more information", re.I)
+_NOTES = re.compile(
+    r"For further information visit|\(Background on this error|For more information"
+    r"|Failed to .* after \d+/\d+ attempts|To change retry attempts",  # of Ray Data
+    re.I,
+)
 _PYDANTIC = re.compile(r"\s*\[type=\w+, input_value=.*", re.DOTALL)
 LONGEST_LINE = 300  # characters
 
