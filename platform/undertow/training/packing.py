@@ -1,7 +1,8 @@
 """Packing: a micro-batch's rows concatenated in one sequence, without padding or attention between rows.
 
-Position ids restart with each row. From them transformers derives a block-diagonal causal mask for models
-that do not take the attention of `row_attention`, which costs the square of the micro-batch's tokens.
+Position ids restart with each row. Attention is computed within rows (`row_attention`). Models that it does
+not fit get a block-diagonal causal mask, which transformers derives from the position ids, and whose cost
+grows with the square of the micro-batch's tokens.
 
 Not every architecture does this, and one that does not silently trains on rows that attend to each other.
 Each training therefore tests its model first (`keeps_rows_apart`) and pads rows if the test fails.

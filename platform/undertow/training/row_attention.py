@@ -1,12 +1,12 @@
 """Attention within the rows of a packed micro-batch, without the work between rows.
 
-Torch's attention takes a block-diagonal mask for packed rows and computes all pairs of tokens of the micro-
-batch, most of which the mask discards. The attention of this module computes the pairs within rows only: on
-a GPU in 16 bits by the FlashAttention of torch for sequences of different lengths, on a CPU row by row.
+Torch's attention takes a block-diagonal mask for packed rows and computes all pairs of tokens of the
+micro-batch, most of which the mask discards. The attention of this module computes the pairs within rows
+only: on a GPU in 16 bits by the FlashAttention of torch for sequences of different lengths, on a CPU row by
+row.
 
 transformers calls it, once `use` has chosen it for a model, with the boundaries of the rows that
-`boundaries` returns. Without boundaries it is torch's attention, and so it is wherever FlashAttention cannot
-be used.
+`boundaries` returns. Without boundaries, and on a GPU where FlashAttention does not fit, it is torch's.
 
 Not run on a GPU yet.
 """
@@ -76,7 +76,6 @@ def attend(
 
     Returns (batch, tokens, heads, width), and no weights.
     """
-
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     def torchs(*parts: Tensor, mask: Tensor | None) -> Tensor:
