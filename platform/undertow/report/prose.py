@@ -13,7 +13,8 @@ from undertow.statistics.verdicts import Ruling
 from undertow.study.references import AFTER
 
 RULINGS: tuple[Ruling, ...] = ("transmitted", "not transmitted", "inconclusive")
-STARTS = ("Same initialisation", "Other initialisation", "Unknown initialisation", "Further training")
+INITIALISATIONS = {True: "Same initialisation", False: "Other initialisation", None: "Unknown initialisation"}
+FURTHER = "Further training"  # of conditions in which a model starts from a student
 OUTCOMES = {"held": "confirmed", "failed": "not confirmed", "open": "undecided"}
 
 
@@ -24,7 +25,10 @@ def verdict_lines(record: Record, rows: Sequence[EffectRow], failures: Mapping[s
         return [f"No condition has both a student and a control student{failed}."]
     primary = [row for row in rows if row.is_primary]
     lines = [_count("", primary)]
-    groups = {name: [row for row in primary if _start(row.condition) == name] for name in STARTS}
+    groups = {
+        name: [row for row in primary if _start(row.condition) == name]
+        for name in (*INITIALISATIONS.values(), FURTHER)
+    }
     if sum(map(bool, groups.values())) > 1:
         lines = [_count(f"{name}: ", rows_of) for name, rows_of in groups.items() if rows_of]
     for measure in record.study.measures[1:]:
@@ -38,11 +42,10 @@ def verdict_lines(record: Record, rows: Sequence[EffectRow], failures: Mapping[s
 
 
 def _start(condition: ConditionRecord) -> str:
-    """Which of `STARTS` a condition is; of further training if a model starts from another one's student."""
-    same, other, unknown, further = STARTS
+    """The name of the group of conditions in which the verdict of this one is counted."""
     if AFTER in condition.place.teacher or AFTER in condition.place.student:
-        return further
-    return {True: same, False: other, None: unknown}[condition.same_initialisation]
+        return FURTHER
+    return INITIALISATIONS[condition.same_initialisation]
 
 
 def reading_note(record: Record) -> str:
